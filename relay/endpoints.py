@@ -1,0 +1,264 @@
+"""WHIP (RFC 9725) and WHEP over aiohttp, and what a node tells about itself.
+
+Only HTTP is spoken here: bodies are bounded, headers read, the node's decision written as status,
+headers and one sentence.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from relay import ice, tree
+from relay.access import AccessError, Grant
+from relay.channel import Session
+from relay.errors import Refused
+from relay.node import Node, Request
+from relay.sdp import MAX_SIZE
+
+log = logging.getLogger("relay.endpoints")
+
+SDP_TYPE = "application/sdp"
+FRAGMENT_TYPE = "application/trickle-ice-sdpfrag"
+CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": "Location, ETag, Link, Retry-After, Accept-Post, Accept-Patch",
+}
+PREFLIGHT = CORS | {
+    "Access-Control-Allow-Methods": "OPTIONS, POST, PATCH, DELETE",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, If-Match",
+    "Access-Control-Max-Age": "86400",
+    "Accept-Post": SDP_TYPE,
+    "Accept-Patch": FRAGMENT_TYPE,
+}
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class ChildReport(BaseModel):
+    """A child's sign of life."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: str = Field(pattern=r"^[0-9a-f]{8,32}$")
+    name: str = Field(max_length=64)
+    tier: str = Field(default="", max_length=32)
+    host: str = Field(default="", max_length=255, pattern=r"^[0-9A-Za-z.:_-]*$")
+    port: int = Field(ge=1, le=65535)
+
+
+def refusal(exc: Refused) -> web.Response:
+    """An error answer: one sentence, and Retry-After where waiting helps."""
+    headers = dict(CORS)
+    if exc.retry_after_s is not None:
+        headers["Retry-After"] = str(exc.retry_after_s)
+    if exc.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return web.Response(status=exc.status, text=exc.sentence + "\n", headers=headers)
+
+
+def _guard(handler: Handler) -> Handler:
+    """Turn a refusal into its answer."""
+
+    async def guarded(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Refused as exc:
+            return refusal(exc)
+        except AccessError as exc:
+            return refusal(Refused(exc.status, exc.sentence))
+
+    return guarded
+
+
+class Endpoints:
+    """The handlers of one node."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+
+    # ------------------------------------------------------------ WHIP and WHEP
+
+    async def create(self, request: web.Request) -> web.StreamResponse:
+        """POST an offer, get the answer."""
+        kind = request.match_info["kind"]
+        grant = self._grant(request)
+        name = tree.check_stream_name(request.match_info["stream"])
+        if kind == "whip":
+            if not grant.relay:
+                grant.require_publish(name)
+        elif not grant.relay:
+            grant.require_view(name)
+        offer = await _body(request, SDP_TYPE)
+        about = self._about(request, grant)
+        action = self.node.publish if kind == "whip" else self.node.view
+        session = await action(name, offer, about)
+        headers = CORS | {
+            "Location": f"/{kind}/{name}/{session.id}",
+            "ETag": session.etag,
+            "Accept-Patch": FRAGMENT_TYPE,
+        }
+        return web.Response(
+            status=201, body=session.answer.encode(), content_type=SDP_TYPE, headers=headers
+        )
+
+    def _grant(self, request: web.Request) -> Grant:
+        return self.node.config.access.check(request.headers.get("Authorization"))
+
+    def _about(self, request: web.Request, grant: Grant) -> Request:
+        path = tree.parse_path(request.headers.get(tree.PATH_HEADER, ""))
+        relay_id = ""
+        if grant.relay and tree.NODE_HEADER in request.headers:
+            relay_id = request.headers[tree.NODE_HEADER][:32]
+        publisher = request.headers.get(tree.PUBLISHER_HEADER, "")
+        return Request(grant, path, relay_id, publisher)
+
+    def _session(self, request: web.Request) -> Session:
+        """The session that a URL names; its URL is its secret, a token must still be valid."""
+        self._grant(request)
+        session = self.node.sessions.get(request.match_info["session"])
+        wanted = (request.match_info["kind"], request.match_info["stream"])
+        if session is None or (session.kind, session.channel.name) != wanted:
+            raise Refused(404, "There is no such session, or it has ended.")
+        return session
+
+    async def delete(self, request: web.Request) -> web.StreamResponse:
+        """End a session."""
+        self.node.close_session(self._session(request))
+        return web.Response(status=200, headers=CORS)
+
+    async def patch(self, request: web.Request) -> web.StreamResponse:
+        """Trickle candidates (nothing to do for ICE-lite) or restart ICE (RFC 9725 4.3)."""
+        session = self._session(request)
+        match = request.headers.get("If-Match", "")
+        if match and match not in ("*", session.etag):
+            raise Refused(412, "The session has changed since; ask with the newest ETag or *.")
+        fragment = await _body(request, FRAGMENT_TYPE)
+        ufrag = re.search(r"^a=ice-ufrag:(\S{4,256})\s*$", fragment, re.M)
+        password = re.search(r"^a=ice-pwd:(\S{22,256})\s*$", fragment, re.M)
+        if ufrag is None or password is None:
+            raise Refused(400, "The fragment lacks a=ice-ufrag or a=ice-pwd (RFC 8840).")
+        peer = session.peer
+        if ufrag[1] == peer.remote_ufrag:
+            return web.Response(status=204, headers=CORS | {"ETag": session.etag})
+        if match != "*":
+            raise Refused(428, "An ICE restart needs the header 'If-Match: *'.")
+        peer.remote_ufrag, peer.remote_password = ufrag[1], password[1]
+        new_ufrag, new_password = ice.new_credentials()
+        self.node.port.call(self.node.port.rename, peer, new_ufrag, new_password)
+        await self.node.port.finished()
+        session.etag = f'"{new_ufrag}"'
+        lines = ["a=ice-lite", f"a=ice-ufrag:{new_ufrag}", f"a=ice-pwd:{new_password}"]
+        for number, (host, port) in enumerate(self.node.candidates(), 1):
+            lines.append(f"a=candidate:{number} 1 udp {2130706431 - number} {host} {port} typ host")
+        lines.append("a=end-of-candidates")
+        return web.Response(
+            body=("\r\n".join(lines) + "\r\n").encode(),
+            content_type=FRAGMENT_TYPE,
+            headers=CORS | {"ETag": session.etag},
+        )
+
+    async def options(self, request: web.Request) -> web.StreamResponse:
+        """CORS preflight, and what may be posted here."""
+        return web.Response(status=204, headers=PREFLIGHT)
+
+    async def not_allowed(self, request: web.Request) -> web.StreamResponse:
+        """GET, PUT and the like (RFC 9725 section 4.2)."""
+        response = refusal(Refused(405, "Use POST to begin, PATCH and DELETE on the Location."))
+        response.headers["Allow"] = "OPTIONS, POST, PATCH, DELETE"
+        return response
+
+    # ------------------------------------------------------------ about the node
+
+    async def health(self, request: web.Request) -> web.StreamResponse:
+        """200 while the node serves, 503 while it stops."""
+        if self.node.stopping:
+            return web.Response(status=503, text="stopping\n")
+        return web.Response(text="ok\n")
+
+    async def metrics(self, request: web.Request) -> web.StreamResponse:
+        """Prometheus text."""
+        text = self.node.figures.metrics(self.node)
+        return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4"})
+
+    async def about(self, request: web.Request) -> web.StreamResponse:
+        """This node."""
+        return web.json_response(self.node.snapshot(), headers=CORS)
+
+    async def tree(self, request: web.Request) -> web.StreamResponse:
+        """This node and those below."""
+        depth = request.query.get("depth", "")
+        levels = min(int(depth), tree.MAX_HOPS) if depth.isdigit() else tree.MAX_HOPS
+        return web.json_response(await self.node.tree(levels), headers=CORS)
+
+    async def access(self, request: web.Request) -> web.StreamResponse:
+        """What the presented token may do with a stream."""
+        stream = tree.check_stream_name(request.query.get("stream", ""))
+        is_open = self.node.config.access.open
+        try:
+            grant = self._grant(request)
+        except AccessError as exc:
+            state = {"open": is_open, "publish": False, "view": False, "why": exc.sentence}
+            return web.json_response(state, headers=CORS)
+        state = {
+            "open": is_open,
+            "publish": grant.relay or grant.may_publish(stream),
+            "view": grant.relay or grant.may_view(stream),
+        }
+        return web.json_response(state, headers=CORS)
+
+    async def child(self, request: web.Request) -> web.StreamResponse:
+        """A node below reports (POST /api/children)."""
+        self._grant(request).require_relay()
+        try:
+            report = ChildReport.model_validate_json(await request.content.read(4096))
+        except ValidationError as exc:
+            first = exc.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise Refused(400, f"The report's field '{where}': {first['msg']}.") from exc
+        host = report.host or (request.remote or "127.0.0.1")
+        host = f"[{host}]" if ":" in host else host
+        url = f"http://{host}:{report.port}"
+        ancestors = self.node.note_child(report.id, report.name, report.tier, url)
+        return web.json_response({"id": self.node.id, "ancestors": list(ancestors)})
+
+
+async def _body(request: web.Request, wanted: str) -> str:
+    """Read a bounded text body of the wanted type."""
+    if request.content_type != wanted:
+        raise Refused(415, f"The body must be {wanted}, not {request.content_type[:60]}.")
+    if request.content_length is not None and request.content_length > MAX_SIZE:
+        raise Refused(413, f"The body is longer than {MAX_SIZE} bytes.")
+    data = bytearray()
+    async for chunk in request.content.iter_any():
+        data += chunk
+        if len(data) > MAX_SIZE:
+            raise Refused(413, f"The body is longer than {MAX_SIZE} bytes.")
+    if not data:
+        raise Refused(400, "The body is empty: an SDP description is expected.")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as exc:
+        raise Refused(400, "The body is not UTF-8 text.") from exc
+
+
+def add_routes(app: web.Application, node: Node) -> None:
+    """Add a node's endpoints to an application."""
+    ends = Endpoints(node)
+    stream, session = "/{kind:whip|whep}/{stream}", "/{kind:whip|whep}/{stream}/{session}"
+    router = app.router
+    router.add_post(stream, _guard(ends.create))
+    router.add_patch(session, _guard(ends.patch))
+    router.add_delete(session, _guard(ends.delete))
+    for path in (stream, session):
+        router.add_options(path, ends.options)
+        router.add_route("*", path, ends.not_allowed)
+    router.add_get("/healthz", ends.health)
+    router.add_get("/metrics", ends.metrics)
+    router.add_get("/api/node", ends.about)
+    router.add_get("/api/tree", ends.tree)
+    router.add_get("/api/access", _guard(ends.access))
+    router.add_post("/api/children", _guard(ends.child))

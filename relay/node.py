@@ -1,0 +1,482 @@
+"""A relay node: owns the port, the channels, and the connection to its parent.
+
+What a WHIP or WHEP request leads to is decided here; `endpoints` only speaks HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import secrets
+import socket
+import time
+from dataclasses import dataclass, replace
+
+import aiohttp
+import ifaddr
+
+from relay import __version__, sdp, tree
+from relay.access import Access, Grant
+from relay.channel import Channel, Publisher, Session, new_ssrc, push_legs
+from relay.errors import Refused, SettingError
+from relay.figures import Figures
+from relay.packet import ABS_SEND_TIME
+from relay.peer import NodeCertificate, Peer
+from relay.port import Port
+from relay.sdp import Description, Leg, Local, Media, SdpError, Setup
+from relay.source import Source
+from relay.uplink import Uplink
+from relay.viewer import Viewer
+
+log = logging.getLogger("relay.node")
+
+SWEEP_EVERY_S = 0.5
+HEARTBEAT_EVERY_S = 5.0
+CHILD_FORGOTTEN_S = 20.0
+MAX_CHANNELS = 1000
+MAX_CHILDREN = 1000
+RETRY_S = 2
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """What a node is told at start. `parents` are base URLs in order of preference."""
+
+    access: Access
+    name: str = "node"
+    tier: str = ""
+    host: str = "127.0.0.1"
+    port: int = 8710
+    parents: tuple[str, ...] = ()
+    parent_token: str = ""
+    advertise: tuple[str, ...] = ()
+    linger_s: float = 5.0
+    publisher_grace_s: float = 60.0
+
+
+@dataclass(slots=True)
+class Child:
+    """A node below that says it is there."""
+
+    id: str
+    name: str
+    tier: str
+    url: str
+    seen_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What comes with a WHIP or WHEP request besides the offer."""
+
+    grant: Grant
+    path: tuple[str, ...] = ()
+    relay_id: str = ""
+    publisher: str = ""
+
+
+class Node:
+    """One relay process. All methods belong to the asyncio loop."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self.config = config
+        self.id = secrets.token_hex(8)
+        self.channels: dict[str, Channel] = {}
+        self.sessions: dict[str, Session] = {}
+        self.children: dict[str, Child] = {}
+        self.parent_state = "none" if not config.parents else "unreachable"
+        self.parent_rtt_ms = 0.0
+        self.parent_error = ""
+        self.ancestors: tuple[str, ...] = ()
+        self.started_s = time.monotonic()
+        self.stopping = False
+        self.figures = Figures()
+        self._certificate = NodeCertificate.generateCertificate()
+        self._pulls: dict[str, asyncio.Task[Channel]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._port: Port | None = None
+        self.uplink: Uplink | None = None
+
+    @property
+    def port(self) -> Port:
+        """The node's socket; only after `start`."""
+        assert self._port is not None
+        return self._port
+
+    # ------------------------------------------------------------ life
+
+    async def start(self) -> None:
+        """Open the socket and start forwarding; SettingError when that is not possible."""
+        config = self.config
+        try:
+            self._port = Port(config.host, config.port, asyncio.get_running_loop())
+        except OSError as exc:
+            raise SettingError(
+                f"cannot open UDP {config.host}:{config.port}: {exc.strerror}. "
+                "Choose another --port or stop the program that uses it."
+            ) from exc
+        self._port.start()
+        if config.parents:
+            parent = config.parents[0]
+            self.uplink = Uplink(
+                parent, config.parent_token, self.id, self._port, self._certificate, self.candidates
+            )
+            self._tasks.append(asyncio.create_task(self._heartbeat(), name="heartbeat"))
+        self._tasks.append(asyncio.create_task(self._sweep(), name="sweep"))
+        log.info(
+            "node-start name=%s id=%s udp=%d gso=%s", config.name, self.id, self._port.number,
+            self._port.fanout.abilities.gso,
+        )  # fmt: skip
+
+    async def stop(self) -> None:
+        """Tell every peer, end everything, close the socket; takes at most 3 s."""
+        self.stopping = True
+        for task in [*self._tasks, *self._pulls.values()]:
+            task.cancel()
+        ends = [c.end("this node is stopping") for c in self.channels.values()]
+        try:
+            async with asyncio.timeout(2.0):
+                await asyncio.gather(*ends, return_exceptions=True)
+                await self.port.finished()
+                if self.uplink is not None:
+                    await self.uplink.close()
+        except TimeoutError:
+            log.warning("stop-late channels=%d", len(self.channels))
+        self.port.stop()
+        log.info("node-stop name=%s", self.config.name)
+
+    def candidates(self) -> tuple[tuple[str, int], ...]:
+        """The addresses that an answer names, as far as they are known."""
+        number = self.port.number
+        if self.config.advertise:
+            return tuple((host, number) for host in self.config.advertise)
+        host = self.config.host
+        if host not in ("0.0.0.0", "::"):
+            return ((host if _is_ip(host) else socket.gethostbyname(host), number),)
+        return tuple((a, number) for a in _own_addresses(v6=host == "::"))
+
+    async def _sweep(self) -> None:
+        """End channels that are over; forget children that are gone."""
+        while True:
+            await asyncio.sleep(SWEEP_EVERY_S)
+            now = time.monotonic()
+            for channel in [c for c in self.channels.values() if c.over(now)]:
+                del self.channels[channel.name]
+                log.info("stream-end stream=%s", channel.name)
+                await channel.end("the broadcast has ended")
+            for session in [s for s in self.sessions.values() if s not in s.channel.sessions]:
+                del self.sessions[session.id]
+            for child in [c for c in self.children.values() if now - c.seen_s > CHILD_FORGOTTEN_S]:
+                del self.children[child.id]
+            self.figures.sample(self, now)
+
+    async def _heartbeat(self) -> None:
+        """Tell the parent that we are here; learn who is above us."""
+        assert self.uplink is not None
+        config = self.config
+        host = "" if config.host in ("0.0.0.0", "::") else config.host
+        body = {
+            "id": self.id, "name": config.name, "tier": config.tier,
+            "host": host, "port": config.port,
+        }  # fmt: skip
+        while True:
+            try:
+                began = time.monotonic()
+                async with self.uplink.http.post(
+                    f"{self.uplink.url}/api/children", json=body, headers=self.uplink.headers(())
+                ) as response:
+                    if response.status == 200:
+                        answer = await response.json()
+                        self.parent_rtt_ms = round(1000 * (time.monotonic() - began), 2)
+                        self._above(answer)
+                    else:
+                        text = (await response.text())[:300].strip()
+                        self.parent_state = "loop" if response.status == 508 else "refused"
+                        self._parent_problem(text)
+            except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as exc:
+                self.parent_state = "unreachable"
+                self._parent_problem(f"The parent {self.uplink.url} does not answer: {exc}")
+            # The first seconds are short, so that a tree started at once is soon complete.
+            settled = self.parent_state == "connected"
+            await asyncio.sleep(HEARTBEAT_EVERY_S if settled else 1.0)
+
+    def _above(self, answer: object) -> None:
+        ids = answer.get("ancestors", []) if isinstance(answer, dict) else []
+        above = tuple(str(i) for i in ids[: tree.MAX_HOPS + 1])
+        self.ancestors = above
+        if self.id in above:
+            self.parent_state = "loop"
+            self._parent_problem(
+                "The parents form a loop: this node is above its own parent. Check --parent."
+            )
+        else:
+            self.parent_state, self.parent_error = "connected", ""
+
+    def _parent_problem(self, sentence: str) -> None:
+        if sentence != self.parent_error:
+            log.warning("parent-problem state=%s why=%r", self.parent_state, sentence)
+        self.parent_error = sentence
+
+    def note_child(self, id: str, name: str, tier: str, url: str) -> tuple[str, ...]:
+        """Take a child's sign of life; returns the ids from this node up to the root."""
+        if id == self.id or id in self.ancestors:
+            raise Refused(
+                508, "The parents form a loop: this node is below its own child. Check --parent."
+            )
+        if id not in self.children and len(self.children) >= MAX_CHILDREN:
+            raise Refused(503, "This node has as many children as it can keep track of.", 30)
+        self.children[id] = Child(id, name, tier, url, time.monotonic())
+        return (self.id, *self.ancestors)
+
+    # ------------------------------------------------------------ viewing
+
+    async def view(self, name: str, offer_text: str, request: Request) -> Session:
+        """Answer a viewer's offer (WHEP); Refused with status and sentence."""
+        self._check_open()
+        offer, transport = _read_offer(offer_text)
+        channel = await self._channel_to_view(name, request.path)
+        stream = channel.stream
+        assert stream is not None
+        legs = _egress_legs(offer, {k: t.format for k, t in stream.tracks.items()})
+        for index, leg in enumerate(legs):
+            if leg is not None:
+                track = stream.tracks[leg.format.kind]
+                rtx_ssrc = new_ssrc() if leg.rtx_type >= 0 else 0
+                legs[index] = replace(leg, ssrc=track.ssrc, rtx_ssrc=rtx_ssrc)
+        chosen = {leg.format.kind: leg for leg in legs if leg is not None}
+        if not chosen:
+            has = " and ".join(t.format.codec for t in stream.tracks.values())
+            raise Refused(
+                400, f"The offer has no receiving section for what this stream carries: {has}."
+            )
+        peer = self._peer(f"whep {name}", transport)
+        session = Session(
+            secrets.token_urlsafe(12), "whep", channel, peer, request.grant.subject,
+            relay_id=request.relay_id,
+        )  # fmt: skip
+        session.viewer = Viewer(stream, peer, chosen, is_relay=bool(request.relay_id))
+        return self._open(session, offer, legs, transport)
+
+    async def _channel_to_view(self, name: str, path: tuple[str, ...]) -> Channel:
+        own_path = tree.extend_path(path, self.id)
+        channel = self.channels.get(name)
+        if channel is not None and channel.stream is not None:
+            if channel.pull_refused is not None:
+                raise channel.pull_refused
+            return channel
+        if self.uplink is None:
+            raise Refused(404, f"Nobody is publishing '{name}' here.", RETRY_S)
+        pull = self._pulls.get(name)
+        if pull is None:
+            if len(self.channels) >= MAX_CHANNELS:
+                raise Refused(503, "This node carries as many streams as it can.", 10)
+            pull = asyncio.create_task(self._pull(name, own_path), name=f"ask-{name}")
+            self._pulls[name] = pull
+            pull.add_done_callback(lambda _: self._pulls.pop(name, None))
+        return await asyncio.shield(pull)
+
+    async def _pull(self, name: str, path: tuple[str, ...]) -> Channel:
+        """Ask the parent, once for all who wait."""
+        assert self.uplink is not None
+        if self.parent_state == "loop":
+            raise Refused(508, self.parent_error)
+        channel = Channel(name, self.port, self.config.linger_s, self.config.publisher_grace_s)
+        await channel.start_pull(self.uplink, path)
+        self.channels[name] = channel
+        return channel
+
+    # ------------------------------------------------------------ publishing
+
+    async def publish(self, name: str, offer_text: str, request: Request) -> Session:
+        """Answer a publisher's offer (WHIP); Refused with status and sentence."""
+        self._check_open()
+        own_path = tree.extend_path(request.path, self.id)
+        offer, transport = _read_offer(offer_text)
+        publisher = self._publisher(request)
+        channel = self.channels.get(name)
+        if channel is not None:
+            _check_takeover(channel, publisher)
+        elif len(self.channels) >= MAX_CHANNELS:
+            raise Refused(503, "This node carries as many streams as it can.", 10)
+        present = channel.stream.tracks if channel is not None and channel.stream else {}
+        legs = _ingest_legs(offer, {k: t.format.codec for k, t in present.items()})
+        accepted = [leg for leg in legs if leg is not None]
+        if not accepted:
+            raise Refused(400, "The offer has nothing to send in H264, VP8, VP9, AV1 or Opus.")
+        if channel is None:
+            channel = Channel(name, self.port, self.config.linger_s, self.config.publisher_grace_s)
+            self.channels[name] = channel
+        numbered = [
+            replace(leg, ssrc=_offered_ssrc(media))
+            for media, leg in zip(offer.media, legs, strict=True)
+            if leg is not None
+        ]
+        stream = channel.use_formats(numbered)
+        if self.uplink is not None and not channel.pushing:
+            await channel.start_push(self.uplink, push_legs(stream), own_path, publisher)
+        peer = self._peer(f"whip {name}", transport)
+        session = Session(
+            secrets.token_urlsafe(12), "whip", channel, peer, request.grant.subject,
+            publisher=publisher, relay_id=request.relay_id,
+        )  # fmt: skip
+        estimate = not request.relay_id and any(
+            "goog-remb" in leg.feedback and leg.extension_id(ABS_SEND_TIME) for leg in accepted
+        )
+        session.source = Source(stream, peer, accepted, new_ssrc(), estimate=estimate)
+        return self._open(session, offer, legs, transport)
+
+    def _publisher(self, request: Request) -> Publisher:
+        now_ms = int(time.time() * 1000)
+        if request.relay_id and request.publisher:
+            return Publisher.parse(request.publisher, request.grant.subject, now_ms)
+        return Publisher(request.grant.subject, now_ms)
+
+    # ------------------------------------------------------------ both
+
+    def _check_open(self) -> None:
+        if self.stopping:
+            raise Refused(503, "This node is stopping; try again in a moment.", RETRY_S)
+
+    def _peer(self, label: str, transport: Media) -> Peer:
+        return Peer(
+            label,
+            self.port,
+            self._certificate,
+            remote_ufrag=transport.ufrag,
+            remote_password=transport.password,
+            fingerprints=transport.fingerprints,
+            dtls_client=transport.setup == Setup.PASSIVE,
+        )
+
+    def _open(
+        self, session: Session, offer: Description, legs: list[Leg | None], transport: Media
+    ) -> Session:
+        peer = session.peer
+        setup = Setup.ACTIVE if peer.dtls_client else Setup.PASSIVE
+        local = Local(
+            peer.ufrag, peer.password, self._certificate.fingerprint, setup, self.candidates()
+        )
+        name = session.channel.name
+        if session.kind == "whip":
+            legs = [leg and replace(leg, ssrc=0) for leg in legs]
+        session.answer = sdp.write_answer(offer, legs, local, name, secrets.randbits(62))
+        self.sessions[session.id] = session
+        session.channel.open(session)
+        return session
+
+    def close_session(self, session: Session) -> None:
+        """End a session at its client's wish (DELETE)."""
+        session.peer.why = session.peer.why or "the client said goodbye"
+        if session.task is not None:
+            session.task.cancel()
+        self.sessions.pop(session.id, None)
+
+    # ------------------------------------------------------------ sight
+
+    def snapshot(self) -> dict[str, object]:
+        """What /api/node shows; see the package's README for the fields."""
+        return self.figures.node(self)
+
+    async def tree(self, depth: int = tree.MAX_HOPS) -> dict[str, object]:
+        """This node and those below, asked for their own trees."""
+        snapshot = self.snapshot()
+        children = list(self.children.values()) if depth > 0 else []
+        timeout = aiohttp.ClientTimeout(total=0.4 + 0.3 * depth)
+        async with aiohttp.ClientSession(timeout=timeout) as http:
+            snapshot["below"] = await asyncio.gather(
+                *(_subtree(http, child, depth - 1) for child in children)
+            )
+        return snapshot
+
+
+async def _subtree(http: aiohttp.ClientSession, child: Child, depth: int) -> dict[str, object]:
+    known: dict[str, object] = {
+        "id": child.id, "name": child.name, "tier": child.tier, "url": child.url, "below": [],
+    }  # fmt: skip
+    try:
+        async with http.get(f"{child.url}/api/tree", params={"depth": str(depth)}) as response:
+            answer = await response.json()
+            return known | answer if isinstance(answer, dict) else known
+    except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as exc:
+        return known | {"error": f"{child.url} does not answer ({type(exc).__name__})"}
+
+
+def _read_offer(text: str) -> tuple[Description, Media]:
+    try:
+        offer = sdp.parse(text)
+        return offer, sdp.check_transport(offer)
+    except SdpError as exc:
+        raise Refused(400, f"The offer cannot be used: {exc}.") from exc
+
+
+def _egress_legs(offer: Description, formats: dict[str, sdp.Format]) -> list[Leg | None]:
+    """For each m-line of a viewer's offer what we would send on it."""
+    legs: list[Leg | None] = []
+    taken: set[str] = set()
+    for media in offer.media:
+        wanted = formats.get(media.kind)
+        leg = None
+        if wanted and media.kind not in taken and media.direction in ("recvonly", "sendrecv"):
+            codec = sdp.choose_egress(media, wanted)
+            if codec is not None:
+                leg = sdp.agree(media, codec, wanted.fmtp, sdp.EXTENSIONS[media.kind])
+                taken.add(media.kind)
+        legs.append(leg)
+    return legs
+
+
+def _ingest_legs(offer: Description, present: dict[str, str]) -> list[Leg | None]:
+    """For each m-line of a publisher's offer what we take of it."""
+    legs: list[Leg | None] = []
+    taken: set[str] = set()
+    for media in offer.media:
+        leg = None
+        sends = media.direction in ("sendonly", "sendrecv")
+        if media.kind in sdp.EXTENSIONS and media.kind not in taken and sends and media.port:
+            codec = sdp.choose_ingest(media, present.get(media.kind, ""))
+            if codec is not None:
+                uris = sdp.EXTENSIONS[media.kind] + sdp.INGEST_EXTENSIONS
+                leg = sdp.agree(media, codec, codec.fmtp, uris)
+                taken.add(media.kind)
+        legs.append(leg)
+    return legs
+
+
+def _offered_ssrc(media: Media) -> int:
+    return media.primary_ssrcs[0] if media.primary_ssrcs else 0
+
+
+def _check_takeover(channel: Channel, publisher: Publisher) -> None:
+    """A stream belongs to whoever publishes it: only the same subject may take over, if newer."""
+    holder = channel.last_publisher if channel.publisher is not None else None
+    if holder is None:
+        return
+    if holder.subject != publisher.subject:
+        raise Refused(409, f"'{channel.name}' is already being published by somebody else.", 10)
+    if publisher.since_ms < holder.since_ms:
+        raise Refused(409, f"A newer publisher has taken over '{channel.name}'.")
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _own_addresses(v6: bool) -> list[str]:
+    """Addresses of this machine's interfaces; loopback only when there is nothing else."""
+    found: list[str] = []
+    for adapter in ifaddr.get_adapters():
+        for entry in adapter.ips:
+            address = entry.ip if isinstance(entry.ip, str) else entry.ip[0]
+            ip = ipaddress.ip_address(address)
+            if not ip.is_link_local and (v6 or ip.version == 4):
+                found.append(address)
+    outside = [a for a in found if not ipaddress.ip_address(a).is_loopback]
+    return outside or found or ["127.0.0.1"]
+
+
+__all__ = ["Child", "Node", "NodeConfig", "Request", "__version__"]

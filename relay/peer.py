@@ -1,0 +1,376 @@
+"""One DTLS-SRTP association over the shared socket.
+
+The handshake is aiortc's DTLS transport, driven on the asyncio loop; what comes out of it, two
+libsrtp sessions, is used on the forwarding thread. This is the only file that touches private
+parts of aiortc and pylibsrtp.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+
+import pylibsrtp
+from aiortc.rtcdtlstransport import (
+    SRTP_AEAD_AES_128_GCM,
+    SRTP_AEAD_AES_256_GCM,
+    SRTP_AES128_CM_SHA1_80,
+    SRTP_PROFILES,
+    RTCCertificate,
+    RTCDtlsFingerprint,
+    RTCDtlsParameters,
+    RTCDtlsTransport,
+    State,
+)
+from aiortc.rtcicetransport import RTCIceTransport
+from OpenSSL import SSL
+
+from relay import ice
+from relay.errors import HandshakeFailed
+from relay.fanout import Target
+from relay.ice import Address
+from relay.packet import is_rtcp
+
+log = logging.getLogger("relay.peer")
+
+# The first profile both sides know is taken: AES-128 costs least, CM is for old encoders.
+PROFILES = [
+    p
+    for p in (SRTP_AEAD_AES_128_GCM, SRTP_AEAD_AES_256_GCM, SRTP_AES128_CM_SHA1_80)
+    if p in SRTP_PROFILES
+]
+# Bytes that SRTP adds to an RTP packet: the authentication tag.
+OVERHEAD = {SRTP_AEAD_AES_128_GCM: 16, SRTP_AEAD_AES_256_GCM: 16, SRTP_AES128_CM_SHA1_80: 10}
+# FFmpeg swallows the first ClientHello, and a lost flight should cost no second (RFC 6347 allows
+# a resend timer fitted to the path).
+RESEND_S = (0.02, 0.04, 0.09, 0.2, 0.4, 0.8, 1.5, 3.0)
+HANDSHAKE_TIMEOUT_S = 10.0
+MAX_EARLY = 128
+MAX_DTLS_QUEUE = 64
+# Addresses a peer has proven to own: a phone has two or three.
+MAX_ADDRESSES = 4
+# An address that is silent this long gives way to another one that the peer checks from.
+ROAM_AFTER_S = 3.0
+
+
+class NodeCertificate(RTCCertificate):
+    """The node's certificate (P-256) with one shared SSL context: a fresh one costs 3.8 ms."""
+
+    _context: SSL.Context | None = None
+
+    def _create_ssl_context(self, srtp_profiles: Any) -> SSL.Context:
+        if self._context is None:
+            self._context = super()._create_ssl_context(srtp_profiles)
+        return self._context
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 digest as SDP writes it."""
+        return next(f.value for f in self.getFingerprints() if f.algorithm == "sha-256")
+
+
+class _Transport:
+    """What aiortc's DTLS transport wants below it: datagrams of one peer."""
+
+    role = "controlling"
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self.queue: asyncio.Queue[bytes | None] = asyncio.Queue(MAX_DTLS_QUEUE)
+
+    async def _recv(self) -> bytes:
+        data = await self.queue.get()
+        if data is None:
+            raise ConnectionError
+        return data
+
+    async def _send(self, data: bytes) -> None:
+        self._peer.send_raw(data)
+
+
+class _Dtls(RTCDtlsTransport):
+    """aiortc's transport with an early resend and the real reason of a failure."""
+
+    failure = ""
+
+    @property
+    def _connection(self) -> SSL.Connection:
+        assert self._ssl is not None
+        return self._ssl
+
+    @property
+    def chosen_profile(self) -> bytes:
+        """OpenSSL's name of the SRTP profile that was agreed."""
+        return self._connection.get_selected_srtp_profile()
+
+    async def _do_handshake(self) -> None:
+        ssl = self._connection
+        delays = iter(RESEND_S)
+        flight: list[bytes] = []
+        while True:
+            try:
+                ssl.do_handshake()
+            except SSL.WantReadError:
+                pass
+            except SSL.Error as exc:
+                self.failure = _reason(exc)
+                await self._flush([])
+                self._set_state(State.FAILED)
+                return
+            else:
+                self.encrypted = True
+            flight = await self._flush(flight)
+            if self.encrypted:
+                return
+            while True:
+                try:
+                    data = await asyncio.wait_for(self.transport._recv(), next(delays, 4.0))
+                except asyncio.TimeoutError:
+                    for datagram in flight:
+                        await self.transport._send(datagram)
+                except ConnectionError:
+                    self.failure = "the peer went away during the handshake"
+                    self._set_state(State.FAILED)
+                    return
+                else:
+                    ssl.bio_write(data)
+                    break
+
+    async def _flush(self, before: list[bytes]) -> list[bytes]:
+        """Send what OpenSSL wrote; returns it, or what was sent `before` if there is nothing."""
+        written = []
+        while True:
+            try:
+                data = self._connection.bio_read(65536)
+            except SSL.Error:
+                break
+            written += _datagrams(data)
+        for datagram in written:
+            await self.transport._send(datagram)
+        return written or before
+
+
+def _datagrams(data: bytes, limit: int = 1200) -> list[bytes]:
+    """Cut a flight at DTLS record borders (RFC 6347 section 4.1), for the memory BIO joins them."""
+    if len(data) <= limit:
+        return [data]
+    result, start, at = [], 0, 0
+    while at + 13 <= len(data) and 20 <= data[at] <= 26:
+        size = 13 + int.from_bytes(data[at + 11 : at + 13], "big")
+        if at > start and at + size - start > limit:
+            result.append(data[start:at])
+            start = at
+        at += size
+    result.append(data[start:])
+    return result
+
+
+def _reason(exc: SSL.Error) -> str:
+    """A handshake error in words; says what to do about the one that FFmpeg builds run into."""
+    errors = exc.args[0] if exc.args and isinstance(exc.args[0], list) else []
+    text = "; ".join(str(e[-1]) for e in errors if e) or type(exc).__name__
+    if "curve" in text or "ec lib" in text or "unsupported certificate" in text:
+        text += (
+            " (the peer's certificate may use a refused curve such as P-224: give it a P-256 one,"
+            " with FFmpeg by -cert_file and -key_file)"
+        )
+    return text
+
+
+class MediaHandler(Protocol):
+    """Takes what a peer sends, unprotected, on the forwarding thread."""
+
+    def on_rtp(self, data: bytes, now: float) -> None:
+        """One RTP packet."""
+
+    def on_rtcp(self, data: bytes, now: float) -> None:
+        """One RTCP compound packet."""
+
+
+class Socket(Protocol):
+    """What a peer needs of the port."""
+
+    family: int
+
+    def send_raw(self, data: bytes, address: Address) -> None:
+        """Send one datagram; callable from any thread."""
+
+    def call(self, function: Callable[..., object], *args: object) -> None:
+        """Run on the forwarding thread, in order."""
+
+
+class Peer:
+    """One association: ICE credentials, DTLS handshake, SRTP sessions.
+
+    Made and closed on the asyncio loop. From `add` to `remove` at the port its datagram methods
+    run on the forwarding thread. `closed` is set when the peer is gone for whatever reason, and
+    `why` then says which.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        port: Socket,
+        certificate: NodeCertificate,
+        *,
+        remote_ufrag: str,
+        remote_password: str,
+        fingerprints: list[tuple[str, str]],
+        dtls_client: bool,
+        controlling: bool = False,
+    ) -> None:
+        self.label = label
+        self.ufrag, self.password = ice.new_credentials()
+        self.remote_ufrag = remote_ufrag
+        self.remote_password = remote_password
+        self.dtls_client = dtls_client
+        self.controlling = controlling
+        self.fingerprints = fingerprints
+        self.handler: MediaHandler | None = None
+        self.address: Address | None = None
+        self.addresses: list[Address] = []
+        self.remote_candidates: list[Address] = []
+        self.last_heard_s = 0.0
+        self.check_sent_s = 0.0
+        self.check_transaction = b""
+        self.rtt_s = 0.0
+        self.target: Target | None = None
+        self.ssrcs: set[int] = set()
+        self.bad_packets = 0
+        self.profile = ""
+        self.why = ""
+        self.closed = asyncio.Event()
+        self.connected = asyncio.Event()
+        self.reachable = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._port = port
+        self._transport = _Transport(self)
+        self._dtls = _Dtls(cast(RTCIceTransport, self._transport), [certificate])
+        self._dtls._srtp_profiles = PROFILES
+        self._dtls._set_role("client" if dtls_client else "server")
+        self._dtls.on("statechange", self._state_changed)
+        self._receive_session: Any = None
+        self._early: list[bytes] = []
+
+    # ------------------------------------------------------------ asyncio loop
+
+    async def connect(self) -> None:
+        """Carry the handshake through; raise HandshakeFailed with the reason.
+
+        As DTLS client this waits for the peer's first check, for only that tells its address.
+        """
+        parameters = RTCDtlsParameters([RTCDtlsFingerprint(a, v) for a, v in self.fingerprints])
+        try:
+            async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
+                if self.dtls_client:
+                    await self.reachable.wait()
+                await self._dtls.start(parameters)
+        except TimeoutError:
+            what = "DTLS did not finish" if self.reachable.is_set() else "no ICE check arrived"
+            raise HandshakeFailed(f"{what} within {HANDSHAKE_TIMEOUT_S:.0f} s") from None
+        if self._dtls._state is not State.CONNECTED:
+            reason = self._dtls.failure or "the fingerprint or SRTP profile does not match"
+            raise HandshakeFailed(f"DTLS failed: {reason}")
+        chosen = self._dtls.chosen_profile
+        profile = next(p for p in PROFILES if p.openssl_profile == chosen)
+        self.profile = chosen.decode()
+        assert self.address is not None
+        self.target = Target(
+            self._dtls._tx_srtp._srtp[0], OVERHEAD[profile], self.address, self._port.family
+        )
+        self._port.call(self._use, self._dtls._rx_srtp, self.target)
+        self.connected.set()
+
+    async def close(self, why: str) -> None:
+        """End the association and tell the peer (DTLS close_notify)."""
+        self._gone(why)
+        with contextlib.suppress(Exception):
+            await self._dtls.stop()
+
+    def dtls_arrived(self, data: bytes) -> None:
+        """Take one DTLS datagram (any handshake or alert record); a full queue drops it."""
+        with contextlib.suppress(asyncio.QueueFull):
+            self._transport.queue.put_nowait(data)
+
+    def lost(self, why: str) -> None:
+        """End an association whose peer no longer answers; nothing is sent."""
+        self._gone(why)
+        if self._dtls._task is not None:
+            self._dtls._task.cancel()
+
+    @property
+    def handshaking(self) -> bool:
+        """Whether the DTLS handshake is still going on."""
+        return self._dtls._state in (State.NEW, State.CONNECTING)
+
+    def send_raw(self, data: bytes) -> None:
+        """Send a datagram to where the peer is, if that is known."""
+        if self.address is not None:
+            self._port.send_raw(data, self.address)
+
+    def _gone(self, why: str) -> None:
+        if not self.closed.is_set():
+            self.why = why
+            self.closed.set()
+
+    def _state_changed(self) -> None:
+        if self._dtls._state is State.CLOSED:
+            self._gone("the peer closed the connection")
+
+    # ------------------------------------------------------------ forwarding thread
+
+    def heard(self, address: Address, now: float, nominated: bool) -> None:
+        """Note an authenticated check from an address, and follow the peer there if need be."""
+        first = self.address is None
+        if address not in self.addresses:
+            self.addresses.append(address)
+        if first:
+            self.address = address
+            self._loop.call_soon_threadsafe(self.reachable.set)
+        elif address != self.address and nominated and now - self.last_heard_s > ROAM_AFTER_S:
+            self._move(address)
+        if first or address == self.address:
+            self.last_heard_s = now
+
+    def protected(self, data: bytes, address: Address, now: float) -> bool:
+        """Take one SRTP or SRTCP datagram; False when it is not authentic."""
+        session = self._receive_session
+        if session is None:
+            # The peer may finish the handshake before we do, and the first packet it sends is
+            # the keyframe.
+            if len(self._early) < MAX_EARLY:
+                self._early.append(data)
+            return True
+        control = is_rtcp(data)
+        try:
+            plain = session.unprotect_rtcp(data) if control else session.unprotect(data)
+        except (pylibsrtp.Error, ValueError):
+            self.bad_packets += 1
+            return False
+        self.last_heard_s = now
+        if address != self.address:
+            # Authentic media from a checked address: the peer prefers that one now.
+            self._move(address)
+        handler = self.handler
+        if handler is not None:
+            if control:
+                handler.on_rtcp(plain, now)
+            else:
+                handler.on_rtp(plain, now)
+        return True
+
+    def _move(self, address: Address) -> None:
+        self.address = address
+        if self.target is not None:
+            self.target.move(address, self._port.family)
+
+    def _use(self, session: Any, target: Target) -> None:
+        self._receive_session = session
+        if self.address is not None:
+            target.move(self.address, self._port.family)
+        early, self._early = self._early, []
+        for data in early:
+            self.protected(data, target.address, self.last_heard_s)

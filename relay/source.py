@@ -1,0 +1,268 @@
+"""What feeds a stream: one peer, a publisher or the parent, and its lines of packets.
+
+Takes the peer's RTP, has each packet numbered and kept by its track, undoes retransmissions, asks
+again for what is missing, and reports back: receiver reports, and to a publisher the bitrate that
+the line carries (REMB). Runs on the forwarding thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from aiortc.rate import RemoteBitrateEstimator
+
+from relay import packet as rtp
+from relay import rtcp
+from relay.packet import ExtensionIds, Ingest, PacketError, ts_delta
+from relay.repair import Missing
+from relay.sdp import Leg
+from relay.track import SenderClock, Track
+
+if TYPE_CHECKING:
+    from relay.peer import Peer
+    from relay.stream import Stream
+
+log = logging.getLogger("relay.source")
+
+REPORT_EVERY_S = 1.0
+MAX_LINES = 16
+# A frame is cut into packets that differ by a byte or two. Padded to the same length they leave
+# in one message (GSO), which costs less than the bytes.
+MAX_PADDING = 4
+
+
+@dataclass(slots=True)
+class _Line:
+    """One incoming SSRC."""
+
+    ssrc: int
+    leg: Leg
+    track: Track
+    extensions: ExtensionIds
+    rtx: bool
+    missing: Missing = field(default_factory=Missing)
+    received: int = 0
+    expected_base: int = -1
+    cycles: int = 0
+    highest: int = 0
+    jitter: float = 0.0
+    transit: int = 0
+    last_timestamp: int = -1
+    prior_expected: int = 0
+    prior_received: int = 0
+    lsr: int = 0
+    lsr_at_s: float = 0.0
+
+    def note(self, parsed: Ingest, now: float) -> None:
+        """Counts for receiver reports (RFC 3550 appendix A.3 and A.8)."""
+        self.received += 1
+        if self.expected_base < 0:
+            self.expected_base = self.highest = parsed.seq
+        else:
+            ahead = rtp.seq_delta(parsed.seq, self.highest)
+            if ahead > 0:
+                if parsed.seq < self.highest:
+                    self.cycles += 0x10000
+                self.highest = parsed.seq
+        transit = int(now * self.leg.format.clock_rate) - parsed.timestamp & 0xFFFFFFFF
+        if parsed.timestamp != self.last_timestamp:
+            if self.last_timestamp >= 0:
+                self.jitter += (abs(ts_delta(transit, self.transit)) - self.jitter) / 16
+            self.transit, self.last_timestamp = transit, parsed.timestamp
+
+    def block(self, now: float) -> rtcp.ReportBlock:
+        """The report block since the last one."""
+        expected = self.cycles + self.highest - self.expected_base + 1
+        lost = max(-0x800000, min(0x7FFFFF, expected - self.received))
+        interval = expected - self.prior_expected
+        interval_lost = interval - (self.received - self.prior_received)
+        self.prior_expected, self.prior_received = expected, self.received
+        fraction = 0
+        if interval > 0 and interval_lost > 0:
+            fraction = min(255, 256 * interval_lost // interval)
+        dlsr = int((now - self.lsr_at_s) * 65536) & 0xFFFFFFFF if self.lsr else 0
+        highest = (self.cycles + self.highest) & 0xFFFFFFFF
+        jitter = int(self.jitter) & 0xFFFFFFFF
+        return rtcp.ReportBlock(self.ssrc, fraction, lost, highest, jitter, self.lsr, dlsr)
+
+
+class Source:
+    """The peer that a stream's packets come from, as its media handler.
+
+    `ssrc` is our own, for reports. `on_media` is called once, with the first packet.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        peer: Peer,
+        legs: list[Leg],
+        ssrc: int,
+        *,
+        estimate: bool,
+        on_media: Callable[[], None] | None = None,
+    ) -> None:
+        self.stream = stream
+        self.peer = peer
+        self.legs = legs
+        self.ssrc = ssrc
+        self.bad_packets = 0
+        self.last_media_s = 0.0
+        self.bytes = 0
+        self.keyframes_asked = 0
+        self._on_media = on_media
+        self._lines: dict[int, _Line] = {}
+        self._extensions = [ExtensionIds(leg.extensions) for leg in legs]
+        self._estimator = RemoteBitrateEstimator() if estimate else None
+        self._remb: tuple[int, list[int]] | None = None
+        self._report_at_s = 0.0
+
+    # ------------------------------------------------------------ packets
+
+    def on_rtp(self, data: bytes, now: float) -> None:
+        """Number, keep and forward one packet."""
+        if len(data) > 1400 + 60:
+            self.bad_packets += 1
+            return
+        ssrc = int.from_bytes(data[8:12], "big")
+        line = self._lines.get(ssrc) or self._new_line(ssrc, data[1] & 0x7F)
+        if line is None:
+            self.bad_packets += 1
+            return
+        try:
+            parsed = rtp.parse(data, line.extensions)
+        except PacketError:
+            self.bad_packets += 1
+            return
+        self.bytes += len(data)
+        self.last_media_s = now
+        if self._estimator is not None and parsed.abs_send_time >= 0:
+            estimate = self._estimator.add(
+                int(now * 1000), parsed.abs_send_time, len(data) - parsed.payload_start, ssrc
+            )
+            self._remb = estimate or self._remb
+        if line.rtx:
+            original = self._original(data, line, parsed)
+            if original is None:
+                return
+            line, parsed = original
+        else:
+            line.note(parsed, now)
+        line.missing.arrived(parsed.seq, now)
+        track = line.track
+        kept = track.insert(data, parsed, line.ssrc, rtp.abs_send_time(now), now)
+        if kept is None:
+            return
+        if self._on_media is not None:
+            self._on_media()
+            self._on_media = None
+        self.stream.push(track.kind, kept)
+
+    def _new_line(self, ssrc: int, payload_type: int) -> _Line | None:
+        """Find out what a new SSRC carries, by its payload type."""
+        for leg, extensions in zip(self.legs, self._extensions, strict=True):
+            if payload_type in (leg.payload_type, leg.rtx_type):
+                track = self.stream.tracks.get(leg.format.kind)
+                if track is None or len(self._lines) >= MAX_LINES:
+                    return None
+                rtx = payload_type == leg.rtx_type
+                line = _Line(ssrc, leg, track, extensions, rtx)
+                self._lines[ssrc] = line
+                return line
+        return None
+
+    def _original(self, data: bytes, line: _Line, parsed: Ingest) -> tuple[_Line, Ingest] | None:
+        """The packet inside a retransmission, on the line that it belongs to."""
+        source = line.track.numbering.source
+        main = self._lines.get(source)
+        if main is None or main.rtx or main.track is not line.track:
+            return None
+        original = rtp.rtx_original(data, parsed, main.leg.payload_type, main.ssrc)
+        return None if original is None else (main, original)
+
+    # ------------------------------------------------------------ reports
+
+    def on_rtcp(self, data: bytes, now: float) -> None:
+        """Take sender reports; carry their clock over to the track's own line."""
+        for report in rtcp.parse(data):
+            if not isinstance(report, rtcp.SenderReport):
+                continue
+            line = self._lines.get(report.ssrc)
+            if line is None or line.rtx:
+                continue
+            line.lsr, line.lsr_at_s = rtcp.ntp_middle(report.ntp), now
+            numbering = line.track.numbering
+            if numbering.begun and numbering.source == report.ssrc:
+                first = line.track.clock is None
+                timestamp = numbering.timestamp(report.rtp_timestamp)
+                line.track.clock = SenderClock(report.ntp, timestamp, now)
+                if first:
+                    self.stream.clock_changed()
+
+    def ask_keyframe(self, track: Track, now: float) -> None:
+        """Send a PLI for the line that feeds a track (RFC 4585 section 6.3.1)."""
+        ssrc = track.numbering.source
+        if ssrc < 0:
+            leg = next((g for g in self.legs if g.format.kind == track.kind), None)
+            ssrc = leg.ssrc if leg is not None else 0
+        self.keyframes_asked += 1
+        self._send(rtcp.receiver_report(self.ssrc, []) + rtcp.pli(self.ssrc, ssrc))
+
+    def tick(self, now: float) -> bool:
+        """Ask for what is missing; once a second report."""
+        waiting = False
+        for line in self._lines.values():
+            if not line.rtx and line.missing.waiting:
+                waiting = True
+                line.missing.rtt_s = self.peer.rtt_s or 0.05
+                ask = line.missing.due(now)
+                if ask:
+                    report = rtcp.receiver_report(self.ssrc, [])
+                    self._send(report + rtcp.nack(self.ssrc, line.ssrc, ask))
+        if now - self._report_at_s >= REPORT_EVERY_S:
+            self._report_at_s = now
+            self._report(now)
+        return waiting
+
+    def _report(self, now: float) -> None:
+        blocks = [n.block(now) for n in self._lines.values() if not n.rtx and n.received]
+        if not blocks:
+            return
+        compound = rtcp.receiver_report(self.ssrc, blocks[:31])
+        compound += rtcp.sdes_cname(self.ssrc, "terrace")
+        if self._remb is not None:
+            compound += rtcp.remb(self.ssrc, self._remb[0], self._remb[1][:31])
+        self._send(compound)
+
+    def _send(self, compound: bytes) -> None:
+        target = self.peer.target
+        if target is not None:
+            self.stream.send_control(target, compound)
+
+    # ------------------------------------------------------------ figures
+
+    def figures(self, kind: str) -> dict[str, float]:
+        """Loss and jitter of the lines of one kind, for people."""
+        lines = [n for n in list(self._lines.values()) if n.track.kind == kind and not n.rtx]
+        return {
+            "lost": sum(n.missing.lost for n in lines),
+            "repaired": sum(n.missing.repaired for n in lines),
+            "nacks_out": sum(n.missing.asked for n in lines),
+            "jitter_ms": max(
+                (round(1000 * n.jitter / n.leg.format.clock_rate, 2) for n in lines), default=0.0
+            ),
+        }
+
+    def attach(self) -> None:
+        """Become the stream's source, on the forwarding thread."""
+        for track in self.stream.tracks.values():
+            # Another publisher has another clock; until its first report there is none.
+            if track.numbering.begun:
+                track.clock = None
+        self.stream.upstream = self
+        self.peer.handler = self
+        self._report_at_s = time.monotonic()

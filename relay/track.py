@@ -1,0 +1,167 @@
+"""One track at this node: its recent packets, and where its last keyframe begins.
+
+Packets are kept in canonical form under the track's own numbers. Positions count on without
+wrapping (`position & 0xFFFF` is the sequence number), so that "before" is a plain comparison.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from relay import packet as rtp
+from relay.numbering import Numbering
+from relay.sdp import Format
+
+# Two seconds of repair at 8 Mbit/s; at 1 Mbit/s it reaches back over several keyframes.
+VIDEO_RING = 2048
+AUDIO_RING = 512
+# A joiner is started from a keyframe no older than this: more would be a burst of stale picture.
+MAX_KEYFRAME_AGE_S = 5.0
+
+
+@dataclass(slots=True)
+class SenderClock:
+    """A sender report on the track's line: this RTP timestamp was at this NTP time.
+
+    `ntp` is 32.32 fixed point seconds of the publisher's clock, `arrival_s` our own clock.
+    """
+
+    ntp: int
+    timestamp: int
+    arrival_s: float
+
+
+class Track:
+    """The packets of one audio or video line.
+
+    `flushed` is the position up to which the live viewers were served; a joiner that has caught
+    up with it can join them.
+    """
+
+    __slots__ = (
+        "_detect",
+        "_frame_position",
+        "_frame_timestamp",
+        "_mask",
+        "_ring",
+        "bytes",
+        "clock",
+        "flushed",
+        "format",
+        "highest",
+        "keyframe_at_s",
+        "keyframe_position",
+        "keyframes",
+        "kind",
+        "last_arrival_s",
+        "numbering",
+        "packets",
+        "ssrc",
+    )
+
+    def __init__(self, fmt: Format, ssrc: int) -> None:
+        self.format = fmt
+        self.kind = fmt.kind
+        self.ssrc = ssrc
+        self.numbering = Numbering(fmt.clock_rate)
+        size = VIDEO_RING if fmt.kind == "video" else AUDIO_RING
+        self._ring: list[bytes | None] = [None] * size
+        self._mask = size - 1
+        self._detect = rtp.keyframe_detector(fmt.codec) if fmt.kind == "video" else None
+        self._frame_timestamp = -1
+        self._frame_position = 0
+        self.highest = -1
+        self.flushed = 0
+        self.keyframe_position = -1
+        self.keyframe_at_s = 0.0
+        self.keyframes = 0
+        self.clock: SenderClock | None = None
+        self.last_arrival_s = 0.0
+        self.packets = 0
+        self.bytes = 0
+
+    def insert(
+        self, data: bytes, parsed: rtp.Ingest, source: int, stamp: int, now: float
+    ) -> bytes | None:
+        """Number and keep a packet; returns it in canonical form, None for one not to forward.
+
+        `source` names the line the packet comes from, `stamp` is this node's abs-send-time. Not
+        forwarded are duplicates and what is older than the ring or the present source.
+        """
+        placed = self.numbering.place(source, parsed.seq, parsed.timestamp, now)
+        if placed < 0:
+            return None
+        sequence, timestamp = placed >> 32, placed & 0xFFFFFFFF
+        highest = self.highest
+        if highest < 0:
+            # Start one wrap up, so that packets reordered around the first have a position.
+            position = 0x10000 + sequence
+            self.highest = self.flushed = position
+        else:
+            position = highest + ((sequence - highest + 0x8000) & 0xFFFF) - 0x8000
+            if position > highest:
+                for missed in range(max(highest + 1, position - self._mask), position):
+                    self._ring[missed & self._mask] = None
+                self.highest = position
+            elif position <= highest - self._mask or self._ring[position & self._mask] is not None:
+                return None
+        kept = rtp.canonical(data, parsed, sequence, timestamp, self.ssrc, stamp)
+        self._ring[position & self._mask] = kept
+        self.packets += 1
+        self.bytes += len(kept)
+        self.last_arrival_s = now
+        if self._detect is not None:
+            self._note_frame(kept, position, timestamp, now)
+        return kept
+
+    def _note_frame(self, kept: bytes, position: int, timestamp: int, now: float) -> None:
+        if timestamp != self._frame_timestamp and position == self.highest:
+            self._frame_timestamp = timestamp
+            self._frame_position = position
+        assert self._detect is not None
+        if self._detect(kept, 16 + 4 * kept[15]):
+            # Parameter sets and delimiters go before the slice, under the same timestamp.
+            same = timestamp == self._frame_timestamp
+            start = min(position, self._frame_position) if same else position
+            if start > self.keyframe_position:
+                self.keyframe_position = start
+                self.keyframe_at_s = now
+                self.keyframes += 1
+
+    def get(self, position: int) -> bytes | None:
+        """The packet at a position, or None if it is missing or no longer held."""
+        if position > self.highest or position <= self.highest - self._mask:
+            return None
+        return self._ring[position & self._mask]
+
+    def position_of(self, sequence: int) -> int:
+        """The position that a sequence number near the newest packet stands for."""
+        return self.highest + ((sequence - self.highest + 0x8000) & 0xFFFF) - 0x8000
+
+    def replace(self, position: int, kept: bytes) -> None:
+        """Keep another form of a packet that was just inserted (padded, same numbers)."""
+        self._ring[position & self._mask] = kept
+
+    def start_position(self, now: float) -> int:
+        """Where a joiner can begin: at the last keyframe, or -1 when it must wait for the next."""
+        if self.keyframe_position < 0 or now - self.keyframe_at_s > MAX_KEYFRAME_AGE_S:
+            return -1
+        if self.keyframe_position <= self.highest - self._mask:
+            return -1
+        return self.keyframe_position
+
+    def sender_clock(self, now: float) -> tuple[int, int] | None:
+        """NTP time and RTP timestamp of this moment, drawn on from the last sender report.
+
+        Both move by the same time since then, so that the relation between them, which holds
+        sound and picture together, is the publisher's own.
+        """
+        clock = self.clock
+        if clock is None:
+            return None
+        gone = now - clock.arrival_s
+        timestamp = clock.timestamp + round(gone * self.format.clock_rate)
+        return (
+            (clock.ntp + round(gone * 4294967296)) & 0xFFFFFFFFFFFFFFFF,
+            timestamp & 0xFFFFFFFF,
+        )

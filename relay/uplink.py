@@ -1,0 +1,247 @@
+"""This node's connections to its parent: pull a stream by WHEP, push one by WHIP.
+
+An uplink is a peer like any other, on the same socket, with the roles turned: we offer, we send
+the ICE checks, and we begin the DTLS handshake as the parent's answer says. Each has one owner
+task, which connects, waits for the end, and tries again as long as somebody below needs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+from urllib.parse import urljoin, urlsplit
+
+import aiohttp
+
+from relay import ice, sdp, tree
+from relay.errors import HandshakeFailed, Refused
+from relay.peer import NodeCertificate, Peer
+from relay.port import Port
+from relay.sdp import Leg, Local, Setup
+
+log = logging.getLogger("relay.uplink")
+
+CHECK_EVERY_S = 0.05
+CONSENT_EVERY_S = 2.5
+# RFC 7675 allows 30 s; a parent that misses four checks is not coming back in time for anyone.
+CONSENT_LOST_S = 10.0
+MAX_ANSWER = 64 * 1024
+
+
+@dataclass(slots=True)
+class Link:
+    """An agreed session with the parent: the peer, what was agreed, and where to take leave."""
+
+    peer: Peer
+    legs: list[Leg]
+    location: str
+
+
+class Uplink:
+    """Speaks WHIP and WHEP to one parent. `url` is its base, `token` goes along if set."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        node_id: str,
+        port: Port,
+        certificate: NodeCertificate,
+        candidates: Callable[[], tuple[tuple[str, int], ...]],
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._token = token
+        self._node_id = node_id
+        self._port = port
+        self._certificate = certificate
+        self._candidates = candidates
+        self._http: aiohttp.ClientSession | None = None
+        # Streams to one parent share both addresses: their handshakes go one after the other.
+        self._one_handshake = asyncio.Lock()
+
+    async def close(self) -> None:
+        """Close the HTTP connections."""
+        if self._http is not None:
+            await self._http.close()
+
+    def headers(self, path: tuple[str, ...]) -> dict[str, str]:
+        """What every request to the parent carries."""
+        headers = {tree.PATH_HEADER: ",".join(path), tree.NODE_HEADER: self._node_id}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        return headers
+
+    @property
+    def http(self) -> aiohttp.ClientSession:
+        """The HTTP client, made at first use."""
+        if self._http is None:
+            timeout = aiohttp.ClientTimeout(total=3, sock_connect=1.5)
+            self._http = aiohttp.ClientSession(timeout=timeout)
+        return self._http
+
+    async def pull(self, stream: str, path: tuple[str, ...], within_s: float) -> Link:
+        """Ask the parent for a stream; Refused with the parent's own answer if it has none."""
+        local = self._local()
+        offer = sdp.write_pull_offer(local, secrets.randbits(62))
+        return await self._ask("whep", stream, offer, local, None, path, {}, within_s)
+
+    async def push(
+        self,
+        stream: str,
+        legs: list[Leg],
+        path: tuple[str, ...],
+        publisher: str,
+        within_s: float,
+    ) -> Link:
+        """Publish a stream at the parent under our numbers; `publisher` says who and since when."""
+        local = self._local()
+        offer = sdp.write_push_offer(local, legs, stream, secrets.randbits(62))
+        extra = {tree.PUBLISHER_HEADER: publisher}
+        return await self._ask("whip", stream, offer, local, legs, path, extra, within_s)
+
+    def _local(self) -> Local:
+        ufrag, password = ice.new_credentials()
+        return Local(
+            ufrag,
+            password,
+            self._certificate.fingerprint,
+            Setup.ACTPASS,
+            self._candidates(),
+            ice_lite=False,
+        )
+
+    async def _ask(
+        self,
+        endpoint: str,
+        stream: str,
+        offer: str,
+        local: Local,
+        offered: list[Leg] | None,
+        path: tuple[str, ...],
+        extra: dict[str, str],
+        within_s: float,
+    ) -> Link:
+        headers = {"Content-Type": "application/sdp", **self.headers(path), **extra}
+        url = f"{self.url}/{endpoint}/{stream}"
+        try:
+            async with asyncio.timeout(within_s):
+                async with self.http.post(
+                    url, data=offer.encode(), headers=headers, allow_redirects=False
+                ) as response:
+                    body = (await response.content.read(MAX_ANSWER)).decode("utf-8", "replace")
+                    status, location = response.status, response.headers.get("Location", "")
+                    retry = response.headers.get("Retry-After", "")
+        except (TimeoutError, aiohttp.ClientError, OSError) as exc:
+            raise Refused(
+                503, f"The parent node {self.url} does not answer ({type(exc).__name__}).", 2
+            ) from exc
+        if status != 201:
+            retry_s = int(retry) if retry.isdigit() else None
+            if status not in (401, 403, 404, 409, 503, 508):
+                status, retry_s = 502, 2
+            raise Refused(status, body.strip()[:300] or f"The parent answered {status}.", retry_s)
+        try:
+            answer = sdp.parse(body)
+            transport = sdp.check_transport(answer)
+            legs = sdp.accepted_legs(answer, offered)
+        except sdp.SdpError as exc:
+            raise Refused(502, f"The parent's answer cannot be used: {exc}.", 5) from exc
+        if not legs:
+            raise Refused(502, "The parent's answer accepts no track.", 5)
+        peer = Peer(
+            f"{endpoint}-up {stream}",
+            self._port,
+            self._certificate,
+            remote_ufrag=transport.ufrag,
+            remote_password=transport.password,
+            fingerprints=transport.fingerprints,
+            dtls_client=transport.setup == Setup.PASSIVE,
+            controlling=True,
+        )
+        peer.ufrag, peer.password = local.ufrag, local.password
+        peer.remote_candidates = list(await self._addresses(transport.candidates))
+        self._port.add(peer)
+        return Link(peer, legs, urljoin(url, location))
+
+    async def _addresses(self, candidates: list[tuple[str, int]]) -> list[ice.Address]:
+        """Remote candidates as socket addresses; names are resolved off the loop."""
+        host = urlsplit(self.url).hostname or ""
+        found: list[ice.Address] = []
+        loop = asyncio.get_running_loop()
+        for address, number in candidates[:8]:
+            # A parent behind 0.0.0.0 or a mapped port is reached where its HTTP is reached.
+            for name in {address, host} if address != host else {address}:
+                try:
+                    infos = await loop.getaddrinfo(name, number, family=self._port.family)
+                except OSError:
+                    continue
+                resolved = cast(ice.Address, infos[0][4])
+                if resolved not in found:
+                    found.append(resolved)
+        return found
+
+    async def connect(self, link: Link) -> None:
+        """Carry ICE and DTLS through; HandshakeFailed when the parent is not reached."""
+        async with self._one_handshake:
+            checks = asyncio.create_task(self._checks(link.peer))
+            try:
+                async with asyncio.timeout(5):
+                    await link.peer.reachable.wait()
+                await link.peer.connect()
+            except TimeoutError:
+                reason = f"no ICE answer from {self.url}: is its UDP port open?"
+                raise HandshakeFailed(reason) from None
+            finally:
+                checks.cancel()
+
+    async def _checks(self, peer: Peer) -> None:
+        """Send binding requests to every candidate until one is answered."""
+        while not peer.reachable.is_set():
+            self.check(peer, peer.remote_candidates)
+            await asyncio.sleep(CHECK_EVERY_S)
+
+    def check(self, peer: Peer, addresses: list[ice.Address]) -> None:
+        """Send one ICE check, for the connection or as consent (RFC 7675)."""
+        if not peer.check_transaction or time.monotonic() - peer.check_sent_s > 0.4:
+            peer.check_transaction = ice.new_transaction()
+            peer.check_sent_s = time.monotonic()
+        request = ice.check(
+            f"{peer.remote_ufrag}:{peer.ufrag}",
+            peer.remote_password.encode(),
+            peer.check_transaction,
+            id(peer) & 0xFFFFFFFFFFFFFFFF,
+        )
+        for address in addresses:
+            self._port.send_raw(request, address)
+
+    async def watch(self, peer: Peer) -> str:
+        """Keep consent fresh until the association ends; returns why it ended."""
+        while not peer.closed.is_set():
+            try:
+                async with asyncio.timeout(CONSENT_EVERY_S * random.uniform(0.8, 1.2)):
+                    await peer.closed.wait()
+            except TimeoutError:
+                if time.monotonic() - peer.last_heard_s > CONSENT_LOST_S:
+                    peer.lost("the parent no longer answers")
+                    break
+                if peer.address is not None:
+                    self.check(peer, [peer.address])
+        return peer.why
+
+    async def leave(self, link: Link) -> None:
+        """Tell the parent that this session ends, and forget the peer."""
+        await link.peer.close("left")
+        self._port.remove(link.peer)
+        try:
+            async with self.http.delete(
+                link.location, headers=self.headers(()), timeout=aiohttp.ClientTimeout(total=1)
+            ):
+                pass
+        except (TimeoutError, aiohttp.ClientError, OSError) as exc:
+            log.debug("leave %s: %s", link.location, exc)
