@@ -8,7 +8,6 @@ publisher has been gone too long, or, when it is pulled, some seconds after its 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import secrets
@@ -174,7 +173,7 @@ class Channel:
             await peer.connect()
             peer.handler = viewer
             self._port.call(stream.add_viewer, viewer)
-            await self._until_gone(peer)
+            await peer.closed.wait()
         except HandshakeFailed as exc:
             peer.why = str(exc)
         finally:
@@ -193,7 +192,7 @@ class Channel:
             if before is not None and before.task is not None:
                 before.peer.why = "replaced by a newer publisher"
                 before.task.cancel()
-            await self._until_gone(peer)
+            await peer.closed.wait()
         except HandshakeFailed as exc:
             peer.why = str(exc)
         finally:
@@ -202,12 +201,11 @@ class Channel:
                 self.source_gone_s = time.monotonic()
             await self._close(session)
 
-    async def _until_gone(self, peer: Peer) -> None:
-        while not peer.closed.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(2):
-                    await peer.closed.wait()
-            if time.monotonic() - peer.last_heard_s > CONSENT_S:
+    def check_consent(self, now: float) -> None:
+        """End the sessions whose peers have fallen silent; called every now and then."""
+        for session in self.sessions:
+            peer = session.peer
+            if peer.connected.is_set() and now - peer.last_heard_s > CONSENT_S:
                 peer.lost(f"nothing was heard for {CONSENT_S:.0f} s")
 
     async def _close(self, session: Session) -> None:

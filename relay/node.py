@@ -32,6 +32,7 @@ from relay.viewer import Viewer
 log = logging.getLogger("relay.node")
 
 SWEEP_EVERY_S = 0.5
+CONSENT_CHECK_EVERY_S = 3.0
 HEARTBEAT_EVERY_S = 5.0
 CHILD_FORGOTTEN_S = 20.0
 MAX_CHANNELS = 1000
@@ -158,9 +159,14 @@ class Node:
 
     async def _sweep(self) -> None:
         """End channels that are over; forget children that are gone."""
+        next_consent = 0.0
         while True:
             await asyncio.sleep(SWEEP_EVERY_S)
             now = time.monotonic()
+            if now >= next_consent:
+                next_consent = now + CONSENT_CHECK_EVERY_S
+                for channel in self.channels.values():
+                    channel.check_consent(now)
             for channel in [c for c in self.channels.values() if c.over(now)]:
                 del self.channels[channel.name]
                 log.info("stream-end stream=%s", channel.name)

@@ -1,0 +1,338 @@
+"""The process that reads the source and feeds the muxer; `media/publish.py` starts and steers it.
+
+It is a process of its own because FFmpeg's muxer holds Python's interpreter lock while it connects:
+no signal would be heard. One line of JSON on standard input is the job; after it come words:
+"connect" and "stop". What happens goes to standard output as one line of JSON each. When standard
+input ends, the publisher is gone, and so is this.
+
+    ready       the source is open: its plans in words, live or not, its length
+    connected   the node takes the stream
+    lost        it does not, or does no more; waits for the next "connect"
+    progress    twice a second
+    note        something to tell the person
+    ended       the source came to its end, or the time was up, or "stop" was said
+    failed      it cannot go on, in one sentence
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import asdict
+from typing import Any, TextIO
+
+import av
+
+from .encode import AudioEncoder, VideoEncoder
+from .errors import MediaError, SourceError, SourceLostError
+from .job import Job, Progress
+from .plan import Handling
+from .sources import Sample, Source, is_live, open_source
+from .timeline import US, Lateness, Pacer, Timeline, back_off_s
+from .whip import Certificate, WhipOutput
+
+PROGRESS_EVERY_S = 0.5
+# A picture this late is worth less than the next one's being in time.
+DROP_LATE_S = 0.3
+# A sample sent this long after its time is counted as late.
+COUNT_LATE_S = 0.1
+# How long the publisher may take to say goodbye to the node.
+CLOSE_WITHIN_S = 3.0
+
+
+class Link:
+    """Words from the publisher in, events to it out."""
+
+    def __init__(self, incoming: TextIO, outgoing: TextIO) -> None:
+        self._incoming, self._outgoing = incoming, outgoing
+        self._changed = threading.Condition()
+        self._connect = False
+        self.stopped = False
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def tell(self, event: str, **fields: object) -> None:
+        try:
+            self._outgoing.write(json.dumps({"event": event, **fields}) + "\n")
+            self._outgoing.flush()
+        except OSError:
+            self.stopped = True
+
+    def take_connect(self) -> bool:
+        """Whether "connect" was said since the last call."""
+        with self._changed:
+            said, self._connect = self._connect, False
+        return said
+
+    def wait_for_connect(self) -> bool:
+        """Wait for "connect"; False if it is time to stop."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._connect or self.stopped)
+            self._connect = False
+            return not self.stopped
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep; return True at once when it is time to stop."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.stopped, seconds)
+
+    def _listen(self) -> None:
+        for line in self._incoming:
+            if line.strip() == "stop":
+                break
+            with self._changed:
+                self._connect = self._connect or line.strip() == "connect"
+                self._changed.notify_all()
+        with self._changed:
+            self.stopped = True
+            self._changed.notify_all()
+
+
+class Feeder:
+    """Takes one source to one node, over breaks of either."""
+
+    def __init__(self, job: Job, link: Link) -> None:
+        self._job, self._link = job, link
+        self._certificate = Certificate()
+        self._timeline = Timeline()
+        self._pacer = Pacer()
+        self._lateness = Lateness()
+        self._progress = Progress()
+        self._told_at = 0.0
+        self._output: WhipOutput | None = None
+        self._connected = False
+        self._opened_before = False
+        # Up to where on the timeline the published time is counted, in this session.
+        self._counted_us: int | None = None
+
+    def run(self) -> None:
+        """Publish until the source ends or it is time to stop. Raises MediaError."""
+        try:
+            self._publish()
+            self._tell_progress(time.monotonic(), always=True)
+            self._link.tell("ended")
+            # WHIP's own goodbye (DELETE) comes first, and it is the publisher's; then DTLS's.
+            self._link.wait(CLOSE_WITHIN_S)
+        finally:
+            if self._output is not None:
+                self._output.close()
+            self._certificate.remove()
+
+    def _publish(self) -> None:
+        """Take the source as often as it starts over: a file's rounds, a camera's returns."""
+        source: Source | None = None
+        start_us: int | None = None
+        failures = 0
+        while not self._finished():
+            sent = self._progress.size_bytes
+            try:
+                if source is None:
+                    source = self._open()
+                    self._prepare(source)
+                start_us = self._feed(source, start_us)
+            except SourceLostError as error:
+                if source is not None:
+                    source.close()
+                    source = None
+                failures = 1 if self._progress.size_bytes > sent else failures + 1
+                delay_s = back_off_s(failures)
+                self._link.tell("note", text=f"{error}; trying again in {delay_s:g} s")
+                gone_at = time.monotonic()
+                if self._link.wait(delay_s):
+                    return
+                self._timeline.restart(int((time.monotonic() - gone_at) * US))
+                self._lateness.reset()
+                continue
+            if start_us is None:
+                if source.live or not self._job.loop:
+                    return
+                self._progress.round += 1
+            self._timeline.restart()
+
+    def _open(self) -> Source:
+        job = self._job
+        try:
+            return open_source(job.source, job.wanted, sound=job.sound, wait=self._link.wait)
+        except SourceError as error:
+            # A camera that was there and was unplugged is worth waiting for.
+            if self._opened_before and is_live(job.source):
+                raise SourceLostError(str(error)) from error
+            raise
+
+    def _prepare(self, source: Source) -> None:
+        """A source has been opened: encoders for what it needs, and a word to the publisher."""
+        plans, wanted = source.plans, self._job.wanted
+        if self._output is not None:
+            # A camera that came back may send another format: begin a new session with it.
+            self._lose("the source was opened anew", word=False)
+        self._opened_before = True
+        self._plans = plans
+        self._video = (
+            VideoEncoder(plans.video, wanted, source.preset)
+            if plans.video is not None and plans.video.handling is Handling.ENCODE
+            else None
+        )
+        self._audio = (
+            AudioEncoder()
+            if plans.audio is not None and plans.audio.handling is Handling.ENCODE
+            else None
+        )
+        duration_s = source.duration_us / US if source.duration_us is not None else None
+        self._link.tell("ready", plans=plans.sentences(), live=source.live, duration_s=duration_s)
+
+    def _feed(self, source: Source, start_us: int | None) -> int | None:
+        """Send what the source yields; return None at its end, or where to go on in a file.
+
+        start_us: where to start, None for the beginning.
+        """
+        for sample in source.samples(start_us):
+            if self._finished():
+                return None
+            time_us = self._timeline.place(sample.kind, sample.time_us, sample.duration_us)
+            if time_us is None:
+                continue
+            if self._output is None and not self._begin(sample, source.live):
+                continue
+            now = time.monotonic()
+            if source.live:
+                late_s = self._lateness.late_s(time_us, now)
+            else:
+                wait_s = self._pacer.wait_s(time_us, now)
+                if wait_s > 0 and self._link.wait(wait_s):
+                    return None
+                late_s = -wait_s
+            self._send(sample, time_us, late_s)
+            if self._output is None and not source.live:
+                return sample.time_us
+            self._progress.position_s = (sample.time_us - source.begin_us) / US
+            self._count(time_us + sample.duration_us, source)
+            self._tell_progress(time.monotonic())
+        return None
+
+    def _finished(self) -> bool:
+        seconds = self._job.seconds
+        return self._link.stopped or (seconds is not None and self._progress.published_s >= seconds)
+
+    def _begin(self, sample: Sample, live: bool) -> bool:
+        """Begin a session with this sample, if one can begin with it and the time has come.
+
+        A live source goes on meanwhile; a file waits where it is.
+        """
+        starts = sample.kind == "video" if self._plans.video is not None else True
+        if not (starts and sample.key):
+            return False
+        if live:
+            if not self._link.take_connect():
+                return False
+        elif not self._link.wait_for_connect():
+            return False
+        self._output = WhipOutput(
+            self._job.url,
+            self._certificate,
+            video=self._plans.video,
+            audio=self._plans.audio is not None,
+        )
+        self._connected = False
+        self._counted_us = None
+        self._pacer.reset()
+        self._lateness.reset()
+        if self._video is not None:
+            self._video.want_keyframe()
+        if self._audio is not None:
+            self._audio.reset()
+        return True
+
+    def _send(self, sample: Sample, time_us: int, late_s: float) -> None:
+        if late_s > COUNT_LATE_S:
+            self._progress.late += 1
+        payload = sample.payload
+        packets: list[Any]
+        if isinstance(payload, av.VideoFrame):
+            if late_s > DROP_LATE_S and self._connected:
+                self._progress.dropped += 1
+                return
+            packets = self._video.encode(payload, time_us) if self._video is not None else []
+        elif isinstance(payload, av.AudioFrame):
+            packets = self._audio.encode(payload, time_us) if self._audio is not None else []
+        else:
+            packets = [payload]
+        for packet in packets:
+            at_us = time_us
+            if payload is not packet and packet.pts is not None and packet.time_base is not None:
+                at_us = round(packet.pts * packet.time_base * US)
+            if not self._put(sample, packet, at_us):
+                return
+
+    def _put(self, sample: Sample, packet: Any, time_us: int) -> bool:
+        """Hand one packet to the muxer; False when the session was lost by it."""
+        if self._output is None:
+            return False
+        size = packet.size
+        try:
+            self._output.send(sample.kind, packet, time_us)
+        except av.error.BlockingIOError:
+            # The socket is full: this packet is lost, the session is not.
+            self._progress.dropped += 1
+            if self._video is not None:
+                self._video.want_keyframe()
+            return True
+        except (av.error.FFmpegError, OSError) as error:
+            self._lose(str(getattr(error, "strerror", None) or error))
+            return False
+        if not self._connected:
+            self._connected = True
+            # Connecting took its time; what follows is due from now on.
+            self._pacer.reset()
+            self._lateness.reset()
+            self._link.tell("connected")
+        self._progress.size_bytes += size
+        self._progress.frames += sample.kind == "video"
+        return True
+
+    def _lose(self, why: str, *, word: bool = True) -> None:
+        if self._output is not None:
+            self._output.close()
+        self._output = None
+        self._link.tell("lost", why=why, connecting=not self._connected, word=word)
+
+    def _count(self, end_us: int, source: Source) -> None:
+        if self._output is not None and self._connected:
+            if self._counted_us is None:
+                self._counted_us = end_us
+            self._progress.published_s += max(0, end_us - self._counted_us) / US
+            self._counted_us = max(self._counted_us, end_us)
+        self._progress.dropped += source.dropped
+        source.dropped = 0
+
+    def _tell_progress(self, now: float, *, always: bool = False) -> None:
+        if always or now - self._told_at >= PROGRESS_EVERY_S:
+            self._told_at = now
+            self._link.tell("progress", **asdict(self._progress))
+
+
+def main() -> int:
+    """Do the job that standard input gives."""
+    # The publisher decides when this ends: Ctrl-C and systemd's SIGTERM reach both.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    line = sys.stdin.readline()
+    if not line:
+        return 1
+    link = Link(sys.stdin, sys.stdout)
+    try:
+        Feeder(Job.from_json(line), link).run()
+    except MediaError as error:
+        link.tell("failed", sentence=str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    # Without the interpreter's own end: FFmpeg's threads and the listening thread have no part in
+    # it, and it must not wait for them.
+    os._exit(code)

@@ -1,0 +1,482 @@
+"""The command `terrace`.
+
+Each command imports what it needs when it runs, so that `terrace --help` answers at once. Bad usage
+and bad settings end with status 2, anything else that fails with status 1, both with one sentence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import io
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, get_origin
+
+if TYPE_CHECKING:
+    from web.settings import Settings
+
+BAD_USAGE = 2
+FAILED = 1
+
+
+class UsageError(Exception):
+    """What was asked for on the command line makes no sense. Its text is one sentence."""
+
+
+class CommandFailed(Exception):
+    """A command could not do its work. Its text is one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command: its line in the overview, its example, its arguments and what it does."""
+
+    summary: str
+    example: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+    detail: str = ""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence; the usage is there for who asks."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+class _OneLine(logging.Formatter):
+    """One line per event: time, level, logger, then the event's name and its fields."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s.%(msecs)03d %(levelname)s %(name)s %(message)s")
+        self.datefmt = "%Y-%m-%dT%H:%M:%S"
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name in logging
+        # A line break in a field, from a peer perhaps, must not look like an event of its own.
+        line = super().formatMessage(record)
+        return "".join(one if one.isprintable() else repr(one)[1:-1] for one in line)
+
+
+def configure_logging(*, verbose: bool) -> None:
+    """Sends every event to standard error, `verbose` the debug ones too."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    for package in ("relay", "media", "web"):
+        logging.getLogger(package).setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+# The arguments of the commands, in the order of the overview
+
+
+def _demo_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--base-port",
+        type=_base_port,
+        default=8710,
+        metavar="PORT",
+        help="port of the centre; the three below take PORT+10, +20 and +30 (default: 8710)",
+    )
+    parser.add_argument(
+        "--no-publish", action="store_true", help="start the tree without the test lecture"
+    )
+    parser.add_argument("--seconds", type=float, metavar="N", help="stop by itself after N seconds")
+
+
+def _base_port(text: str) -> int:
+    port = int(text)
+    if not 1 <= port <= 65505:
+        raise argparse.ArgumentTypeError("it must be from 1 to 65505")
+    return port
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from web import demo
+
+    try:
+        return demo.run(base_port=args.base_port, publish=not args.no_publish, seconds=args.seconds)
+    except demo.DemoFailed as error:
+        raise CommandFailed(str(error)) from error
+
+
+def _settings_arguments(parser: argparse.ArgumentParser) -> None:
+    from web.settings import DEFAULT_FILE, RelaySettings, environment_name, flag_name
+
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help=f"settings file (default: {DEFAULT_FILE} in the working folder, if there is one)",
+    )
+    for name, field in RelaySettings.model_fields.items():
+        if name == "parent_token":
+            continue  # a flag would show the secret in the list of processes
+        several = get_origin(field.annotation) is list
+        description = (field.description or "").replace("%", "%%")
+        if several:
+            description += " (may be given several times)"
+        elif field.default_factory is None and field.default != "":
+            description += f" (default: {field.default})"
+        parser.add_argument(
+            flag_name(name),
+            dest=name,
+            action="append" if several else "store",
+            metavar=_METAVARS.get(name, "TEXT"),
+            help=f"{description} [{environment_name(name)}]",
+        )
+
+
+_METAVARS = {
+    "port": "PORT",
+    "host": "ADDRESS",
+    "parents": "URL",
+    "public_keys": "FILE",
+    "advertise": "ADDRESS",
+    "linger_s": "SECONDS",
+    "publisher_grace_s": "SECONDS",
+}
+
+
+def _relay_arguments(parser: argparse.ArgumentParser) -> None:
+    _settings_arguments(parser)
+    parser.add_argument("--verbose", action="store_true", help="log what helps to find a fault")
+
+
+def _relay(args: argparse.Namespace) -> int:
+    from web.settings import unknown_variables
+
+    settings = _load_settings(args)
+    configure_logging(verbose=args.verbose)
+    for name in unknown_variables(os.environ):
+        logging.getLogger("web.cli").warning("setting-unknown variable=%s", name)
+
+    from relay.errors import SettingError
+    from relay.node import Node
+    from web import app
+
+    relay = settings.relay
+    config = relay.node_config()
+
+    async def run() -> None:
+        await app.serve(Node(config), host=relay.host, port=relay.port)
+
+    try:
+        asyncio.run(run())
+    except SettingError as error:
+        raise UsageError(str(error)) from error
+    return 0
+
+
+def _load_settings(args: argparse.Namespace) -> Settings:
+    from web import settings
+
+    flags = {
+        name: getattr(args, name)
+        for name in settings.RelaySettings.model_fields
+        if hasattr(args, name)
+    }
+    return settings.load(flags=flags, environ=os.environ, file=args.config)
+
+
+def _publish_arguments(parser: argparse.ArgumentParser) -> None:
+    from media import publish
+
+    publish.add_arguments(parser)
+
+
+def _publish(args: argparse.Namespace) -> int:
+    from media import publish
+
+    return publish.run(args)
+
+
+def _token_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--key",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="private key made by `terrace keygen`",
+    )
+    parser.add_argument(
+        "--publish",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="streams to publish, * stands for anything (may be given several times)",
+    )
+    parser.add_argument(
+        "--view",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="streams to view (may be given several times)",
+    )
+    parser.add_argument(
+        "--relay",
+        action="store_true",
+        help="the bearer is a node below: it may pull and push any stream",
+    )
+    parser.add_argument(
+        "--ttl",
+        default="8h",
+        metavar="TIME",
+        help="how long the token is good: 90s, 30m, 8h, 7d (default: 8h)",
+    )
+    parser.add_argument(
+        "--subject", default="", metavar="NAME", help="who the bearer is, for logs and pages"
+    )
+
+
+def _token(args: argparse.Namespace) -> int:
+    from relay import access
+
+    if not (args.publish or args.view or args.relay):
+        raise UsageError("the token would allow nothing: give --publish, --view or --relay")
+    try:
+        ttl_s = access.parse_ttl(args.ttl)
+    except ValueError as error:
+        raise UsageError(f"--ttl {args.ttl}: {error}") from error
+    try:
+        key = args.key.read_bytes()
+        if args.key.stat().st_mode & 0o077:
+            print(
+                f"terrace token: others on this machine may read {args.key}: chmod 600 {args.key}",
+                file=sys.stderr,
+            )
+    except OSError as error:
+        raise CommandFailed(
+            f"the key {args.key} cannot be read ({error.strerror}): make one with `terrace keygen`"
+        ) from error
+    try:
+        token = access.issue(
+            key,
+            publish=args.publish,
+            view=args.view,
+            relay=args.relay,
+            ttl_s=ttl_s,
+            subject=args.subject,
+            now=time.time(),
+        )
+    except ValueError as error:
+        raise CommandFailed(f"no token can be made with {args.key}: {error}") from error
+    print(token)
+    return 0
+
+
+def _keygen_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="folder for private.pem and public.pem (default: the working folder)",
+    )
+
+
+def _keygen(args: argparse.Namespace) -> int:
+    from relay import access
+
+    private, public = access.new_key_pair()
+    private_file, public_file = args.out / "private.pem", args.out / "public.pem"
+    for path in (private_file, public_file):
+        if path.exists():
+            raise CommandFailed(f"{path} exists and is left as it is: choose another --out")
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+        _write_new(private_file, private, mode=0o600)
+        _write_new(public_file, public, mode=0o644)
+    except OSError as error:
+        raise CommandFailed(f"no key can be written to {args.out}: {error.strerror}") from error
+    print(f"{private_file}  issues tokens: keep it at the centre, show it to nobody")
+    print(f"{public_file}   checks tokens: give it to every node as public_keys")
+    return 0
+
+
+def _write_new(path: Path, data: bytes, *, mode: int) -> None:
+    """Writes a file that is there whole or not at all, and never over another one.
+
+    Raises `FileExistsError` when there is a file of that name.
+    """
+    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(handle, mode)
+            file.write(data)
+            file.flush()
+            os.fsync(handle)
+        os.link(scratch, path)
+    finally:
+        Path(scratch).unlink(missing_ok=True)
+
+
+def _status_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("url", metavar="URL", help="any node; it and all below it are shown")
+    parser.add_argument(
+        "--watch", action="store_true", help="draw anew every second until interrupted"
+    )
+    parser.add_argument("--json", action="store_true", help="print what the node says, as JSON")
+
+
+def _status(args: argparse.Namespace) -> int:
+    from web import status
+
+    try:
+        return asyncio.run(
+            status.show(
+                args.url,
+                watch=args.watch,
+                as_json=args.json,
+                token=os.environ.get("TERRACE_TOKEN", ""),
+            )
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    except status.Unreachable as error:
+        raise CommandFailed(str(error)) from error
+
+
+def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    _settings_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from web import doctor
+    from web.settings import SettingsError
+
+    try:
+        settings: Settings | SettingsError = _load_settings(args)
+    except SettingsError as error:
+        settings = error  # a wrong setting is a finding like any other, the rest is still looked at
+    findings = doctor.examine(settings)
+    print(doctor.as_json(findings) if args.json else doctor.as_text(findings))
+    return FAILED if any(one.state is doctor.State.BAD for one in findings) else 0
+
+
+COMMANDS = {
+    "demo": Command(
+        "a whole tree on this machine: centre, province, city, county and a test lecture",
+        "terrace demo --base-port 9710",
+        _demo_arguments,
+        _demo,
+        "Ctrl-C ends all of it.",
+    ),
+    "relay": Command(
+        "run one node of the tree",
+        "terrace relay --name longhua --tier county --port 8740 --parent http://127.0.0.1:8730",
+        _relay_arguments,
+        _relay,
+        "Settings come from terrace.toml, then from TERRACE_* variables, then from these flags. "
+        "The token for the parent has no flag, since others could read it in the list of "
+        "processes: set parent_token in the file or TERRACE_PARENT_TOKEN.",
+    ),
+    "publish": Command(
+        "publish a file, a camera, an RTSP address or a test picture to a node",
+        "terrace publish test: http://127.0.0.1:8710/whip/lecture",
+        _publish_arguments,
+        _publish,
+    ),
+    "token": Command(
+        "issue a token that lets its bearer publish, view or relay",
+        "terrace token --key private.pem --publish 'class-*' --ttl 8h --subject 'Room 3'",
+        _token_arguments,
+        _token,
+    ),
+    "keygen": Command(
+        "make the pair of keys that issues and checks tokens",
+        "terrace keygen --out /etc/terrace",
+        _keygen_arguments,
+        _keygen,
+    ),
+    "status": Command(
+        "show a running tree in the terminal",
+        "terrace status http://127.0.0.1:8710 --watch",
+        _status_arguments,
+        _status,
+        "A token, where the node asks for one, is read from TERRACE_TOKEN.",
+    ),
+    "doctor": Command(
+        "say what is wrong on this machine: ports, kernel, clock, disk, parent",
+        "terrace doctor --config /etc/terrace/terrace.toml",
+        _doctor_arguments,
+        _doctor,
+        "Ends with status 1 when something would keep a node from working.",
+    ),
+}
+
+
+def build_parser(chosen: str | None) -> argparse.ArgumentParser:
+    """The parser, with the arguments of the `chosen` command only: the others cost imports."""
+    parser = _Parser(
+        prog="terrace",
+        description="Carries one live stream from a centre down a tree of nodes to many sites.",
+        epilog="Start with: terrace demo",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for name, command in COMMANDS.items():
+        sub = commands.add_parser(
+            name,
+            help=command.summary,
+            description=f"{command.summary[:1].upper()}{command.summary[1:]}. {command.detail}",
+            epilog=f"example: {command.example}",
+        )
+        if name == chosen:
+            command.add_arguments(sub)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns the status for the shell."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal without these characters shows question marks in their place.
+            stream.reconfigure(errors="replace")
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    chosen = next((one for one in arguments if one in COMMANDS), None)
+    parser = build_parser(chosen)
+    args, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        name = f"terrace {args.command}" if args.command else "terrace"
+        print(f"{name}: unknown argument {unknown[0]} (see {name} --help)", file=sys.stderr)
+        return BAD_USAGE
+    if args.version:
+        from relay import __version__
+
+        print(f"terrace {__version__}")
+        return 0
+    if args.command is None:
+        parser.print_help()
+        return BAD_USAGE
+
+    from web.settings import SettingsError
+
+    try:
+        return COMMANDS[args.command].run(args)
+    except (UsageError, SettingsError) as error:
+        print(f"terrace {args.command}: {error}", file=sys.stderr)
+        return BAD_USAGE
+    except CommandFailed as error:
+        print(f"terrace {args.command}: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output, `head` perhaps, has gone; nobody is left to tell.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+/**
+ * The life of a page's line to its node: connect, hold, lose, wait, connect again.
+ *
+ * What failed and how long to wait are decided by functions without clock or network; `Line` runs
+ * them.
+ */
+
+import { BadAnswerError, NoAnswerError, NodeError } from "./whip.js";
+
+/** Waits before the 1st, 2nd, ... attempt in a row, in seconds. */
+export const WAITS_S = [1, 2, 3, 5, 8, 12, 15];
+
+/**
+ * Why a line is down.
+ *
+ * @typedef {object} Failure
+ * @property {string} kind  a key of the page's strings: absent, lost, unreachable, full, ...
+ * @property {string} says  the node's own sentence, "" if it said none
+ * @property {number|null} retryAfterS  the wait that the node asked for
+ * @property {boolean} final  trying again by itself would not help
+ * @property {string} address  where media should have come from, "" if not about that
+ */
+
+/** @returns {Failure} */
+export function failure(kind, more = {}) {
+  return { kind, says: "", retryAfterS: null, final: false, address: "", ...more };
+}
+
+/** A failure thrown while connecting, in the page's terms. */
+export function failureOf(error) {
+  if (error instanceof NoAnswerError) return failure("unreachable");
+  if (error instanceof BadAnswerError) return failure("bad", { says: error.message });
+  if (!(error instanceof NodeError)) return failure("trouble", { says: String(error) });
+  const more = { says: error.sentence, retryAfterS: error.retryAfterS };
+  switch (error.status) {
+    case 401:
+      return failure("refused", { ...more, final: true });
+    case 403:
+      return failure("forbidden", { ...more, final: true });
+    case 404:
+      return failure("absent", more);
+    case 409:
+      return failure("conflict", more);
+    case 429:
+    case 503:
+      return failure("full", more);
+    default:
+      return failure(error.status < 500 ? "bad" : "trouble", more);
+  }
+}
+
+/**
+ * Seconds to wait before attempt number `attempt` (0 is the first after a success).
+ *
+ * A node that names a wait is obeyed, neither earlier nor much later. Up to a quarter is added at
+ * random, so that the sites of a county that lost one node do not come back as one.
+ *
+ * @param {number} attempt
+ * @param {number|null} retryAfterS
+ * @param {number} random  0 to 1
+ */
+export function waitBefore(attempt, retryAfterS, random = Math.random()) {
+  const wait = retryAfterS ?? WAITS_S[Math.min(attempt, WAITS_S.length - 1)];
+  return Math.max(wait, 0.5) * (1 + random / 4);
+}
+
+/** A promise that ends after `seconds`, or sooner if `signal` fires. */
+export function pause(seconds, signal) {
+  return new Promise((resolve) => {
+    if (signal?.aborted) return resolve();
+    const timer = setTimeout(done, seconds * 1000);
+    function done() {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", done);
+      resolve();
+    }
+    signal?.addEventListener("abort", done);
+  });
+}
+
+/**
+ * Keeps one line up until stopped.
+ *
+ * @typedef {object} Plan
+ * @property {(signal: AbortSignal) => Promise<import("./whip.js").Session>} connect
+ * @property {(session: import("./whip.js").Session, signal: AbortSignal, good: () => void)
+ *            => Promise<Failure>} hold  ends when the line is lost; calls `good` once media flows
+ * @property {(state: string, failure: Failure|null, seconds: number) => void} show  state is
+ *           "connecting", "waiting" (seconds until the next attempt) or "stopped"
+ */
+export class Line {
+  /** Connections made after the first. */
+  reconnects = 0;
+
+  #plan;
+  #stop = null;
+  #hurry = new AbortController();
+  #made = 0;
+
+  /** @param {Plan} plan */
+  constructor(plan) {
+    this.#plan = plan;
+  }
+
+  /** Begin; a line that already runs is left alone. */
+  start() {
+    if (this.#stop) return;
+    const stop = new AbortController();
+    this.#stop = stop;
+    this.#run(stop.signal).finally(() => {
+      if (this.#stop === stop) this.#stop = null;
+    });
+  }
+
+  /** End, closing the session at the node. */
+  stop() {
+    this.#stop?.abort();
+    this.#stop = null;
+  }
+
+  get running() {
+    return this.#stop !== null;
+  }
+
+  /** If it is waiting, try now. */
+  hurry() {
+    this.#hurry.abort();
+  }
+
+  async #run(signal) {
+    let attempt = 0;
+    while (!signal.aborted) {
+      this.#plan.show("connecting", null, 0);
+      const failed = await this.#once(signal, () => (attempt = 0));
+      if (signal.aborted) return;
+      if (failed.final) {
+        this.#stop = null;
+        this.#plan.show("stopped", failed, 0);
+        return;
+      }
+      await this.#wait(waitBefore(attempt, failed.retryAfterS), failed, signal);
+      attempt += 1;
+    }
+  }
+
+  async #once(signal, good) {
+    let session = null;
+    try {
+      session = await this.#plan.connect(signal);
+      if (this.#made++ > 0) this.reconnects += 1;
+      return await this.#plan.hold(session, signal, good);
+    } catch (error) {
+      return failureOf(error);
+    } finally {
+      session?.close();
+    }
+  }
+
+  async #wait(seconds, failed, signal) {
+    this.#hurry = new AbortController();
+    const either = new AbortController();
+    const end = () => either.abort();
+    signal.addEventListener("abort", end);
+    this.#hurry.signal.addEventListener("abort", end);
+    const until = performance.now() + seconds * 1000;
+    for (let left = seconds; left > 0 && !either.signal.aborted; ) {
+      this.#plan.show("waiting", failed, Math.ceil(left));
+      await pause(Math.min(1, left), either.signal);
+      left = (until - performance.now()) / 1000;
+    }
+    signal.removeEventListener("abort", end);
+  }
+}
