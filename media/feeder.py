@@ -31,8 +31,8 @@ from .encode import AudioEncoder, VideoEncoder
 from .errors import MediaError, SourceError, SourceLostError
 from .job import Job, Progress
 from .plan import Handling
-from .sources import Sample, Source, is_live, open_source
-from .timeline import US, Lateness, Pacer, Timeline, back_off_s
+from .sources import Kind, Plans, Sample, Source, is_live, open_source
+from .timeline import US, Lateness, Pacer, PacketLine, Timeline, back_off_s, opus_samples
 from .whip import Certificate, WhipOutput
 
 PROGRESS_EVERY_S = 0.5
@@ -104,7 +104,10 @@ class Feeder:
         self._told_at = 0.0
         self._output: WhipOutput | None = None
         self._connected = False
-        self._opened_before = False
+        self._plans: Plans | None = None
+        self._video: VideoEncoder | None = None
+        self._audio: AudioEncoder | None = None
+        self._copied_sound = PacketLine()
         # Up to where on the timeline the published time is counted, in this session.
         self._counted_us: int | None = None
 
@@ -119,7 +122,6 @@ class Feeder:
         finally:
             if self._output is not None:
                 self._output.close()
-            self._certificate.remove()
 
     def _publish(self) -> None:
         """Take the source as often as it starts over: a file's rounds, a camera's returns."""
@@ -158,17 +160,17 @@ class Feeder:
             return open_source(job.source, job.wanted, sound=job.sound, wait=self._link.wait)
         except SourceError as error:
             # A camera that was there and was unplugged is worth waiting for.
-            if self._opened_before and is_live(job.source):
+            if self._plans is not None and is_live(job.source):
                 raise SourceLostError(str(error)) from error
             raise
 
     def _prepare(self, source: Source) -> None:
         """A source has been opened: encoders for what it needs, and a word to the publisher."""
         plans, wanted = source.plans, self._job.wanted
+        if plans == self._plans:
+            return  # a camera that came back as it was: the session goes on
         if self._output is not None:
-            # A camera that came back may send another format: begin a new session with it.
-            self._lose("the source was opened anew", word=False)
-        self._opened_before = True
+            self._lose("the source came back as another", word=False)
         self._plans = plans
         self._video = (
             VideoEncoder(plans.video, wanted, source.preset)
@@ -221,8 +223,8 @@ class Feeder:
 
         A live source goes on meanwhile; a file waits where it is.
         """
-        starts = sample.kind == "video" if self._plans.video is not None else True
-        if not (starts and sample.key):
+        plans = self._plans
+        if plans is None or not sample.key or (plans.video and sample.kind == "audio"):
             return False
         if live:
             if not self._link.take_connect():
@@ -232,8 +234,8 @@ class Feeder:
         self._output = WhipOutput(
             self._job.url,
             self._certificate,
-            video=self._plans.video,
-            audio=self._plans.audio is not None,
+            video=plans.video,
+            audio=plans.audio is not None,
         )
         self._connected = False
         self._counted_us = None
@@ -243,36 +245,39 @@ class Feeder:
             self._video.want_keyframe()
         if self._audio is not None:
             self._audio.reset()
+        self._copied_sound.reset()
         return True
 
     def _send(self, sample: Sample, time_us: int, late_s: float) -> None:
         if late_s > COUNT_LATE_S:
             self._progress.late += 1
         payload = sample.payload
-        packets: list[Any]
+        encoded: list[Any] = []
         if isinstance(payload, av.VideoFrame):
             if late_s > DROP_LATE_S and self._connected:
                 self._progress.dropped += 1
-                return
-            packets = self._video.encode(payload, time_us) if self._video is not None else []
+            elif self._video is not None:
+                encoded = self._video.encode(payload, time_us)
         elif isinstance(payload, av.AudioFrame):
-            packets = self._audio.encode(payload, time_us) if self._audio is not None else []
+            if self._audio is not None:
+                encoded = self._audio.encode(payload, time_us)
         else:
-            packets = [payload]
-        for packet in packets:
-            at_us = time_us
-            if payload is not packet and packet.pts is not None and packet.time_base is not None:
-                at_us = round(packet.pts * packet.time_base * US)
-            if not self._put(sample, packet, at_us):
+            placed_us: int | None = time_us
+            if sample.kind == "audio":
+                placed_us = self._copied_sound.place(time_us, opus_samples(bytes(payload)))
+            if placed_us is not None:
+                self._put(sample.kind, payload, placed_us)
+        for packet in encoded:
+            if not self._put(sample.kind, packet, round(packet.pts * packet.time_base * US)):
                 return
 
-    def _put(self, sample: Sample, packet: Any, time_us: int) -> bool:
+    def _put(self, kind: Kind, packet: av.Packet[Any], time_us: int) -> bool:
         """Hand one packet to the muxer; False when the session was lost by it."""
         if self._output is None:
             return False
         size = packet.size
         try:
-            self._output.send(sample.kind, packet, time_us)
+            self._output.send(kind, packet, time_us)
         except av.error.BlockingIOError:
             # The socket is full: this packet is lost, the session is not.
             self._progress.dropped += 1
@@ -289,13 +294,14 @@ class Feeder:
             self._lateness.reset()
             self._link.tell("connected")
         self._progress.size_bytes += size
-        self._progress.frames += sample.kind == "video"
+        self._progress.frames += kind == "video"
         return True
 
     def _lose(self, why: str, *, word: bool = True) -> None:
         if self._output is not None:
             self._output.close()
         self._output = None
+        self._link.take_connect()
         self._link.tell("lost", why=why, connecting=not self._connected, word=word)
 
     def _count(self, end_us: int, source: Source) -> None:

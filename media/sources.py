@@ -11,7 +11,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
@@ -133,7 +133,7 @@ class FileSource:
         self._path, self._wanted = path, wanted
         self.dropped = 0
         with _open_file(path) as container:
-            video, audio = _facts(container, probe=True)
+            video, audio = facts_of(container, probe=True)
             duration = container.duration
             self.begin_us = container.start_time or 0
         self.plans = _plan(path, video, audio if sound else None, wanted)
@@ -177,7 +177,7 @@ class LiveSource:
     ) -> None:
         self._name, self._container = name, container
         self.dropped = 0
-        video, audio = _facts(container, probe=False)
+        video, audio = facts_of(container, probe=False)
         self.plans = _plan(name, video, audio if sound else None, wanted)
         self._reader = Reader(container, self.plans, wanted)
 
@@ -287,40 +287,35 @@ class Reader:
             # The filter empties the packet that it is given.
             time_base = packet.time_base
             for part in self._filter.filter(packet):
-                time_us, duration_us = _us(part.pts, time_base), _us(part.duration, time_base)
+                time_us, duration_us = (
+                    microseconds(part.pts, time_base),
+                    microseconds(part.duration, time_base),
+                )
                 yield Sample("video", time_us, duration_us, part, part.is_keyframe)
             return
         step_us = int(US / self._plans.video.fps) if self._plans.video else 0
-        for frame in _decoded(packet):
-            if frame.pts is None or not self._rate.keep(_us(frame.pts, frame.time_base)):
+        for frame in decoded(packet):
+            if frame.pts is None or not self._rate.keep(microseconds(frame.pts, frame.time_base)):
                 continue
             shaped = self._shaper.shape(frame)
             if shaped is not None and shaped.pts is not None:
-                yield Sample("video", _us(shaped.pts, shaped.time_base), step_us, shaped, True)
+                yield Sample(
+                    "video", microseconds(shaped.pts, shaped.time_base), step_us, shaped, True
+                )
 
     def _sounds(self, packet: av.Packet[Any]) -> Iterator[Sample]:
         if self._plans.audio is not None and self._plans.audio.handling is Handling.COPY:
             if packet.pts is not None and packet.size:
-                duration_us = _us(packet.duration, packet.time_base) or 20_000
-                yield Sample("audio", _us(packet.pts, packet.time_base), duration_us, packet, True)
+                duration_us = microseconds(packet.duration, packet.time_base) or 20_000
+                yield Sample(
+                    "audio", microseconds(packet.pts, packet.time_base), duration_us, packet, True
+                )
             return
-        for frame in _decoded(packet):
+        for frame in decoded(packet):
             if frame.pts is not None:
                 duration_us = frame.samples * US // frame.sample_rate
-                time_us = _us(frame.pts, frame.time_base)
+                time_us = microseconds(frame.pts, frame.time_base)
                 yield Sample("audio", time_us, duration_us, frame, True)
-
-
-def _decoded(packet: av.Packet[Any]) -> list[Any]:
-    """The frames of a packet. One that cannot be decoded costs itself and not the broadcast."""
-    try:
-        return list(packet.decode())
-    except av.error.InvalidDataError:
-        return []
-
-
-def _us(value: int | None, time_base: Fraction | None) -> int:
-    return round(value * time_base * US) if value is not None and time_base is not None else 0
 
 
 def _by_kind(plans: Plans) -> dict[str, VideoPlan | AudioPlan | None]:
@@ -331,66 +326,6 @@ def _plan(name: str, video: VideoFacts | None, audio: AudioFacts | None, wanted:
     if video is None and audio is None:
         raise SourceError(f"{name} has neither a picture nor sound that can be sent")
     return Plans(plan_video(video, wanted) if video else None, plan_audio(audio) if audio else None)
-
-
-def _facts(
-    container: av.container.InputContainer, *, probe: bool
-) -> tuple[VideoFacts | None, AudioFacts | None]:
-    video = audio = None
-    if container.streams.video:
-        stream = container.streams.video[0]
-        codec = stream.codec_context
-        # A cover picture is a video stream of one picture; it is not a film.
-        cover = bool(stream.disposition & av.stream.Disposition.attached_pic)
-        if codec.width and not cover:
-            aspect = stream.sample_aspect_ratio
-            video = VideoFacts(
-                codec=codec.name,
-                pixel_format=codec.pix_fmt,
-                width=codec.width,
-                height=codec.height,
-                fps=float(stream.average_rate) if stream.average_rate else None,
-                reordered=codec.has_b_frames,
-                interlaced=codec.field_order > 1,
-                aspect=float(aspect) if aspect else 1.0,
-            )
-            if probe:
-                video = _probe(container, stream, video)
-    if container.streams.audio:
-        sound = container.streams.audio[0].codec_context
-        if sound.sample_rate:
-            audio = AudioFacts(sound.name, sound.sample_rate, sound.channels)
-    return video, audio
-
-
-def _probe(
-    container: av.container.InputContainer, stream: av.VideoStream, facts: VideoFacts
-) -> VideoFacts:
-    """Look into the start of a file for what its headers do not say."""
-    gap_us, last_key_us, last_us = 0, None, -1 << 62
-    reordered = facts.reordered
-    rotation = 0
-    for count, packet in enumerate(container.demux(stream)):
-        if count == 0:
-            rotation = next((round(frame.rotation) for frame in _decoded(packet)), 0)
-        if count >= PROBE_PACKETS:
-            break
-        if packet.pts is None:
-            continue
-        time_us = _us(packet.pts, packet.time_base)
-        reordered = reordered or time_us < last_us
-        if packet.is_keyframe:
-            gap_us = max(gap_us, time_us - (last_key_us if last_key_us is not None else time_us))
-            last_key_us = time_us
-        last_us = max(last_us, time_us)
-    if last_key_us is not None:
-        gap_us = max(gap_us, last_us - last_key_us)
-    return replace(
-        facts,
-        reordered=reordered,
-        rotation=rotation % 360,
-        keyframe_gap_s=gap_us / US if last_key_us is not None else None,
-    )
 
 
 def _open_file(path: str) -> av.container.InputContainer:

@@ -201,6 +201,48 @@ class SoundLine:
         self._held, self._started = self._held[:0], False
 
 
+class PacketLine:
+    """Counts samples over Opus packets that pass through, as `SoundLine` does over samples.
+
+    The stamps of a container may be rounded to a millisecond, and jump by some at a loop. The
+    packets follow each other without a gap all the same.
+    """
+
+    def __init__(self) -> None:
+        self._next: int | None = None
+
+    def place(self, time_us: int, samples: int) -> int | None:
+        """The time in microseconds of a packet of so many samples; None if it must be left out."""
+        at = round(time_us * SoundLine.RATE / US)
+        if self._next is None or at - self._next > SoundLine.SLACK:
+            self._next = at
+        elif self._next - at > SoundLine.SLACK:
+            return None
+        placed = self._next
+        self._next += samples
+        return round(placed * US / SoundLine.RATE)
+
+    def reset(self) -> None:
+        """Start at the time of the next packet."""
+        self._next = None
+
+
+def opus_samples(packet: bytes) -> int:
+    """How many samples at 48 kHz an Opus packet holds (RFC 6716 section 3.1); 0 if it is none."""
+    if not packet:
+        return 0
+    configuration, code = packet[0] >> 3, packet[0] & 3
+    if configuration < 12:
+        frame = (480, 960, 1920, 2880)[configuration & 3]
+    elif configuration < 16:
+        frame = (480, 960)[configuration & 1]
+    else:
+        frame = (120, 240, 480, 960)[configuration & 3]
+    if code == 3:
+        return frame * (packet[1] & 0x3F) if len(packet) > 1 else 0
+    return frame * (1 if code == 0 else 2)
+
+
 class FrameRate:
     """Leaves out pictures of a source that has more of them than wanted."""
 

@@ -38,16 +38,13 @@ HANDSHAKE_TIMEOUT_MS = 5000
 
 
 class Certificate:
-    """A self-signed P-256 certificate in a private folder, for one process."""
+    """A self-signed P-256 certificate and its key, as PEM; they live only in this process."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="terrace-")
-        folder = Path(self._folder.name)
-        self.cert_file, self.key_file = folder / "cert.pem", folder / "key.pem"
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "terrace publish")])
         now = datetime.datetime.now(datetime.UTC)
-        cert = (
+        certificate = (
             x509.CertificateBuilder()
             .subject_name(name)
             .issuer_name(name)
@@ -58,17 +55,19 @@ class Certificate:
             .not_valid_after(now + datetime.timedelta(days=365))
             .sign(key, hashes.SHA256())
         )
-        self.cert_file.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
-        self.key_file.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
+        self.certificate_pem = certificate.public_bytes(serialization.Encoding.PEM)
+        self.key_pem = key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
         )
 
-    def remove(self) -> None:
-        self._folder.cleanup()
+    def write(self, folder: Path) -> tuple[str, str]:
+        """Write both as files into a private folder; return their paths."""
+        cert_file, key_file = folder / "certificate.pem", folder / "key.pem"
+        cert_file.write_bytes(self.certificate_pem)
+        key_file.write_bytes(self.key_pem)
+        return str(cert_file), str(key_file)
 
 
 class WhipOutput:
@@ -80,11 +79,14 @@ class WhipOutput:
     def __init__(
         self, url: str, certificate: Certificate, *, video: VideoPlan | None, audio: bool
     ) -> None:
+        # The muxer reads the two files when it connects; after that they are gone from the disk.
+        self._folder = tempfile.TemporaryDirectory(prefix="terrace-")
+        cert_file, key_file = certificate.write(Path(self._folder.name))
         options = {
             "strict": "experimental",
             "max_interleave_delta": "1",
-            "cert_file": str(certificate.cert_file),
-            "key_file": str(certificate.key_file),
+            "cert_file": cert_file,
+            "key_file": key_file,
             "handshake_timeout": str(HANDSHAKE_TIMEOUT_MS),
             "ts_buffer_size": "4000000",
             "rtp_history": "1024",
@@ -109,13 +111,18 @@ class WhipOutput:
         (Opus). time_us: on the timeline; where it starts does not matter.
         Raises av.error.FFmpegError when the session cannot be made or has ended.
         """
+        first = self._base_us is None
         if self._base_us is None:
             self._base_us = time_us
         packet.stream = self._streams[kind]
         packet.time_base = MICROSECOND
         packet.pts = packet.dts = time_us - self._base_us + HEAD_START_US
         packet.duration = 0
-        self._container.mux(packet)
+        try:
+            self._container.mux(packet)
+        finally:
+            if first:
+                self._folder.cleanup()
 
     def close(self) -> None:
         """End the session at this end. The node is told by `media/exchange.py`."""
@@ -123,6 +130,8 @@ class WhipOutput:
             self._container.close()
         except av.error.FFmpegError:
             pass  # the line is gone already, which is as good as closed
+        finally:
+            self._folder.cleanup()
 
 
 def in_band(stream: av.VideoStream) -> BitStreamFilterContext:

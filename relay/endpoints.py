@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from relay import ice, tree
+from relay import ice, metrics, tree
 from relay.access import AccessError, Grant
 from relay.channel import Session
 from relay.errors import Refused
@@ -181,7 +181,7 @@ class Endpoints:
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         """Prometheus text."""
-        text = self.node.figures.metrics(self.node)
+        text = metrics.render(self.node)
         return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4"})
 
     async def about(self, request: web.Request) -> web.StreamResponse:

@@ -141,7 +141,8 @@ class Target:
 class Group:
     """Targets that get the very same packets: same tracks, payload types, extension ids, cipher.
 
-    The lists that the fan-out needs per chunk are made once and kept until somebody joins or leaves.
+    The lists that the fan-out needs per chunk are made once and kept until a member joins or
+    leaves.
     """
 
     __slots__ = ("_chunks", "_names", "_sessions", "overhead", "targets", "turn")

@@ -1,4 +1,4 @@
-"""What a node tells about itself: /api/node for programs and pages, /metrics for Prometheus."""
+"""What a node tells about itself at /api/node, for programs and pages."""
 
 from __future__ import annotations
 
@@ -137,56 +137,6 @@ class Figures:
             figures["nacks_in"] = sum(v.nacks for v in viewers)
             figures["resent"] = sum(v.resent for v in viewers)
         return figures
-
-    def metrics(self, node: Node) -> str:
-        """The figures in Prometheus' text format."""
-        port, counters = node.port, node.port.fanout.counters
-        lines: list[str] = []
-
-        def metric(name: str, kind: str, help_text: str, *samples: tuple[str, float]) -> None:
-            lines.append(f"# HELP terrace_{name} {help_text}")
-            lines.append(f"# TYPE terrace_{name} {kind}")
-            lines.extend(f"terrace_{name}{labels} {value:g}" for labels, value in samples)
-
-        metric("up_seconds", "gauge", "Time since start.", ("", time.monotonic() - node.started_s))
-        metric("datagrams_in_total", "counter", "Datagrams received.", ("", port.datagrams_in))
-        metric("packets_out_total", "counter", "RTP packets sent.", ("", counters.packets))
-        metric("bytes_out_total", "counter", "Bytes sent, SRTP included.", ("", counters.bytes))
-        metric("messages_out_total", "counter", "Messages handed to the kernel.",
-               ("", counters.messages))  # fmt: skip
-        metric("send_dropped_total", "counter", "Packets that could not be sent.",
-               ('{reason="full"}', counters.dropped_full),
-               ('{reason="error"}', counters.dropped_error),
-               ('{reason="protect"}', counters.protect_failed))  # fmt: skip
-        metric("bad_datagrams_total", "counter", "Datagrams of nobody or malformed.",
-               ("", port.strays + port.bad_checks))  # fmt: skip
-        metric("errors_total", "counter", "Faults caught in the forwarding thread.",
-               ("", port.errors))  # fmt: skip
-        metric("forward_cpu_seconds_total", "counter", "CPU time of the forwarding thread.",
-               ("", port.busy_s))  # fmt: skip
-        metric("children", "gauge", "Nodes below that report to this one.",
-               ("", len(node.children)))  # fmt: skip
-        metric("parent_connected", "gauge", "1 if the parent answers.",
-               ("", float(node.parent_state == "connected")))  # fmt: skip
-        channels = [c for c in node.channels.values() if c.stream]
-        # Stream names hold no character that a label would have to escape.
-        metric("stream_viewers", "gauge", "Viewers at this node.",
-               *((f'{{stream="{c.name}"}}', sum(1 for s in c.viewers if not s.relay_id))
-                 for c in channels))  # fmt: skip
-        metric("stream_live", "gauge", "1 while packets arrive.",
-               *((f'{{stream="{c.name}"}}', float(c.state == "live")) for c in channels))  # fmt: skip
-        for name, help_text in (("packets", "RTP packets kept."), ("bytes", "RTP bytes kept.")):
-            metric(f"track_{name}_total", "counter", help_text,
-                   *((f'{{stream="{c.name}",kind="{t.kind}"}}', getattr(t, name))
-                     for c in channels if c.stream for t in c.stream.tracks.values()))  # fmt: skip
-        for name in ("lost", "repaired", "nacks_out", "jitter_ms"):
-            kind = "gauge" if name == "jitter_ms" else "counter"
-            metric(f"track_{name}" + ("" if kind == "gauge" else "_total"), kind,
-                   f"Ingest {name.replace('_', ' ')}.",
-                   *((f'{{stream="{c.name}",kind="{t.kind}"}}', c.source.figures(t.kind)[name])
-                     for c in channels if c.stream and c.source
-                     for t in c.stream.tracks.values()))  # fmt: skip
-        return "\n".join(lines) + "\n"
 
 
 def _source_rtt(channel: Channel) -> float:

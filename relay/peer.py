@@ -128,7 +128,7 @@ class _Dtls(RTCDtlsTransport):
             while True:
                 try:
                     data = await asyncio.wait_for(self.transport._recv(), next(delays, 4.0))
-                except asyncio.TimeoutError:
+                except TimeoutError:
                     for datagram in flight:
                         await self.transport._send(datagram)
                 except ConnectionError:

@@ -231,9 +231,9 @@ def _codec_attribute(media: Media, name: str, value: str) -> None:
 def _candidate(media: Media, value: str) -> None:
     # foundation component transport priority address port typ kind (RFC 8839 section 5.1)
     parts = value.split()
-    if len(parts) >= 8 and parts[1] == "1" and parts[2].lower() == "udp":
-        if len(media.candidates) < 32:
-            media.candidates.append((parts[4], _number(parts[5], 0, 65535, "a candidate's port")))
+    usable = len(parts) >= 8 and parts[1] == "1" and parts[2].lower() == "udp"
+    if usable and len(media.candidates) < 32:
+        media.candidates.append((parts[4], _number(parts[5], 0, 65535, "a candidate's port")))
 
 
 # ---------------------------------------------------------------- what an offer may lead to
@@ -294,7 +294,7 @@ def check_transport(description: Description) -> Media:
     active = [m for m in description.media if m.port or m.mid in description.bundle]
     if len(active) > 1 and not description.bundle:
         raise SdpError("all media must share one transport: a=group:BUNDLE is missing")
-    if not 4 <= len(transport.ufrag) or len(transport.password) < 22:
+    if len(transport.ufrag) < 4 or len(transport.password) < 22:
         raise SdpError("a=ice-ufrag or a=ice-pwd is missing or too short (RFC 8839)")
     if not transport.fingerprints:
         raise SdpError("a=fingerprint is missing: only DTLS-SRTP is spoken here")

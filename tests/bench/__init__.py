@@ -9,6 +9,7 @@ The parts, in the order a packet meets them:
 `drain`      `recvmmsg` over all viewers' sockets into arrays, with the kernel's time stamps
 `analysis`   what was lost and how late the rest came, from what was sent and what arrived
 `machine`    what the kernel says: CPU time, socket drops, cores
+`meter`      the difference of that over a window, and whether the window can be trusted
 `runs`       fan-out, joins, join storm, hops
 `report`     the tables
 

@@ -5,6 +5,7 @@ import asyncio
 import os
 import platform
 import resource
+import signal
 import sys
 import time
 from pathlib import Path
@@ -32,9 +33,11 @@ def main() -> int:
         os.setpriority(os.PRIO_PROCESS, 0, arguments.nice)
     report = Report(machine.describe(), options, time.strftime("%Y-%m-%d %H:%M"))
     parts = (arguments.only,) if arguments.only else _PARTS
+    # Whatever ends this process, the nodes that it started must not stay behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         asyncio.run(_measure(parts, options, report))
-    except (NodeError, ConnectionError, TimeoutError) as error:
+    except (NodeError, OSError, EOFError, ValueError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -102,18 +102,6 @@ class Audience:
                 group.create_task(arrive(index * seconds / count))
         return joins
 
-    async def record(self, seconds: float, grace_s: float) -> tuple[int, int, Received]:
-        """Record all packets for a while, and what was sent in it but comes a little later.
-
-        Returns the window (begin and end, wall clock, ns) and the packets.
-        """
-        self.start_recording()
-        begin = time.time_ns()
-        await asyncio.sleep(seconds)
-        end = time.time_ns()
-        await asyncio.sleep(grace_s)
-        return begin, end, self.stop_recording()
-
     def start_recording(self) -> None:
         """Keep a record of every packet from now on."""
         self.drain.sweep()

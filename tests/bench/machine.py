@@ -2,7 +2,6 @@
 
 import os
 import platform
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,11 +139,6 @@ def udp_drops(pids: Iterable[int]) -> int:
             if fields[9] in sockets:
                 drops += int(fields[12])
     return drops
-
-
-def now_s() -> float:
-    """The monotonic clock, for the length of a window."""
-    return time.monotonic()
 
 
 def _stat_fields(pid: int) -> list[str]:

@@ -9,6 +9,7 @@ import asyncio
 import multiprocessing
 import os
 import select
+import signal
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -78,7 +79,10 @@ class Publisher:
         if not self._pipe.poll(_START_TIMEOUT_S):
             self.stop()
             raise TimeoutError("the publisher did not connect in time")
-        refused = self._pipe.recv()
+        try:
+            refused = self._pipe.recv()
+        except EOFError:
+            refused = "its process died"
         if refused:
             self._process.join()
             raise ConnectionError(f"the publisher could not enter the node: {refused}")
@@ -107,6 +111,8 @@ class Publisher:
 
 
 def _main(plan: Plan, pipe: "Connection[Any, Any]") -> None:
+    # Ctrl-C reaches the whole terminal; the parent still wants to end this process in order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.sched_setaffinity(0, plan.cores)
     source = Source(plan.seed, plan.cut)
     peer = Peer(Identity(plan.profile))
@@ -118,8 +124,8 @@ def _main(plan: Plan, pipe: "Connection[Any, Any]") -> None:
     pipe.send("")
     try:
         _Sending(peer, source).run(pipe)
-    except KeyboardInterrupt:
-        pass
+    except EOFError:
+        pass  # The parent is gone.
     asyncio.run(_leave(peer, plan))
 
 

@@ -63,7 +63,9 @@ class Report:
         """Write all figures as JSON."""
         document = asdict(self)
         document["options"]["cut"] = self.options.cut.value
-        path.write_text(json.dumps(document, indent=1) + "\n")
+        # JSON has no NaN: a percentile of nothing becomes null.
+        clean = json.loads(json.dumps(document), parse_constant=lambda _name: None)
+        path.write_text(json.dumps(clean, indent=1) + "\n")
 
     def _fanout_rows(self) -> list[list[str]]:
         return [

@@ -250,16 +250,19 @@ function goOffAir() {
 async function connect(signal) {
   sample = null;
   const video = picture();
+  const { bitrateBps } = capture.SIZES[byId("size").value];
+  const startKbps = Math.round((bitrateBps / 1000) * 0.7);
   const made = sender({
     video,
     audio: have.audio,
     codec: byId("codec").value,
-    maxBitrateBps: capture.SIZES[byId("size").value].bitrateBps,
+    maxBitrateBps: bitrateBps,
   });
   pc = made;
   // Two channels cost twice the bits: a voice has one, a film on the screen has two.
   const stereo = have.screenSound !== null || have.audio?.getSettings().channelCount === 2;
-  return open(made, `/whip/${encodeURIComponent(stream)}`, { token: token(), stereo, signal });
+  const options = { token: token(), stereo, startKbps, signal };
+  return open(made, `/whip/${encodeURIComponent(stream)}`, options);
 }
 
 async function hold(session, signal, good) {

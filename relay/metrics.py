@@ -1,0 +1,87 @@
+"""A node's figures in Prometheus' text exposition format (version 0.0.4)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from relay.node import Node
+
+Sample = tuple[str, float]
+
+
+class _Text:
+    """Collects metrics: each is a name, a kind, a help text and its samples by label set."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def add(self, name: str, kind: str, about: str, samples: Iterable[Sample]) -> None:
+        self.lines += [f"# HELP terrace_{name} {about}", f"# TYPE terrace_{name} {kind}"]
+        self.lines += [f"terrace_{name}{labels} {value:.12g}" for labels, value in samples]
+
+    def gauge(self, name: str, about: str, value: float) -> None:
+        self.add(name, "gauge", about, [("", value)])
+
+    def counter(self, name: str, about: str, value: float) -> None:
+        self.add(name, "counter", about, [("", value)])
+
+
+def render(node: Node) -> str:
+    """The text of /metrics."""
+    text = _Text()
+    _node(text, node)
+    _streams(text, node)
+    return "\n".join(text.lines) + "\n"
+
+
+def _node(text: _Text, node: Node) -> None:
+    port, sent = node.port, node.port.fanout.counters
+    text.gauge("up_seconds", "Time since start.", time.monotonic() - node.started_s)
+    text.gauge("children", "Nodes below that report to this one.", len(node.children))
+    text.gauge("parent_connected", "1 if the parent answers.", node.parent_state == "connected")
+    text.counter("datagrams_in_total", "Datagrams received.", port.datagrams_in)
+    text.counter("packets_out_total", "RTP packets sent.", sent.packets)
+    text.counter("bytes_out_total", "RTP bytes sent, SRTP included.", sent.bytes)
+    text.counter("messages_out_total", "Messages handed to the kernel.", sent.messages)
+    reasons = [
+        ('{reason="full"}', sent.dropped_full),
+        ('{reason="error"}', sent.dropped_error),
+        ('{reason="protect"}', sent.protect_failed),
+    ]
+    text.add("send_dropped_total", "counter", "Packets that could not be sent.", reasons)
+    bad = port.strays + port.bad_checks
+    text.counter("bad_datagrams_total", "Datagrams of nobody, or malformed.", bad)
+    text.counter("errors_total", "Faults caught in the forwarding thread.", port.errors)
+    text.counter("forward_cpu_seconds_total", "CPU time of the forwarding thread.", port.busy_s)
+
+
+def _streams(text: _Text, node: Node) -> None:
+    # Stream names hold no character that a label would have to escape.
+    channels = [(f'{{stream="{c.name}"}}', c) for c in node.channels.values() if c.stream]
+    viewers = [(label, sum(not s.relay_id for s in c.viewers)) for label, c in channels]
+    text.add("stream_viewers", "gauge", "Viewers at this node.", viewers)
+    live = [(label, c.state == "live") for label, c in channels]
+    text.add("stream_live", "gauge", "1 while packets arrive.", live)
+    tracks = [
+        (f'{{stream="{c.name}",kind="{t.kind}"}}', t, c.source)
+        for _, c in channels
+        if c.stream
+        for t in c.stream.tracks.values()
+    ]
+    packets = [(label, t.packets) for label, t, _ in tracks]
+    text.add("track_packets_total", "counter", "RTP packets kept.", packets)
+    text.add(
+        "track_bytes_total", "counter", "RTP bytes kept.", [(n, t.bytes) for n, t, _ in tracks]
+    )
+    arrived = [(label, source.figures(t.kind)) for label, t, source in tracks if source]
+    for name, about in (
+        ("lost", "Packets lost on the way in for good."),
+        ("repaired", "Packets that came after being asked for."),
+        ("nacks_out", "Packets asked for again."),
+    ):
+        text.add(f"track_{name}_total", "counter", about, [(n, f[name]) for n, f in arrived])
+    jitter = [(label, figures["jitter_ms"]) for label, figures in arrived]
+    text.add("track_jitter_ms", "gauge", "Jitter on the way in.", jitter)
