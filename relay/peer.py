@@ -235,6 +235,7 @@ class Peer:
         self.remote_candidates: list[Address] = []
         self.last_heard_s = 0.0
         self.check_sent_s = 0.0
+        self.check_began_s = 0.0
         self.check_transaction = b""
         self.rtt_s = 0.0
         self.target: Target | None = None

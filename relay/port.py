@@ -295,7 +295,7 @@ class Port:
                 if message.kind == ice.SUCCESS and ice.verify(
                     data, message, peer.remote_password.encode()
                 ):
-                    peer.rtt_s = now - peer.check_sent_s
+                    peer.rtt_s = now - peer.check_began_s
                     peer.heard(address, now, True)
                 return
         self.bad_checks += 1

@@ -134,6 +134,11 @@ class Track:
             return None
         return self._ring[position & self._mask]
 
+    @property
+    def oldest(self) -> int:
+        """The first position that the ring may still hold."""
+        return self.highest - self._mask + 1
+
     def position_of(self, sequence: int) -> int:
         """The position that a sequence number near the newest packet stands for."""
         return self.highest + ((sequence - self.highest + 0x8000) & 0xFFFF) - 0x8000
