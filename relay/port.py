@@ -200,8 +200,8 @@ class Port:
                 poll.poll(max(0.0, self._next_tick - now) if idle else 0)
                 now = time.monotonic()
                 started = time.thread_time()
-                self._drain(now)
                 self._run_calls()
+                self._drain(now)
                 self._forward(now)
                 if now >= self._next_tick:
                     self._next_tick = now + (FAST_TICK_S if self._tick(now) else SLOW_TICK_S)
@@ -277,7 +277,11 @@ class Port:
             self.bad_checks += 1
             return
         if message.kind == ice.REQUEST:
-            peer = self._by_ufrag.get(message.username.partition(":")[0])
+            name = message.username.partition(":")[0]
+            if name not in self._by_ufrag:
+                # The peer may have been told of us and be quicker than our own queue.
+                self._run_calls()
+            peer = self._by_ufrag.get(name)
             if peer is None or not ice.verify(data, message, peer.password.encode()):
                 self.bad_checks += 1
                 return

@@ -22,13 +22,13 @@ MAX_HOPS = 12
 ANSWER_WITHIN_S = 1.8
 HOP_SHARE_S = 0.12
 
-_ID = re.compile(r"^[0-9a-f]{8,32}$")
-_STREAM = re.compile(r"^[A-Za-z0-9._~-]{1,64}$")
+_ID = re.compile(r"[0-9a-f]{8,32}")
+_STREAM = re.compile(r"[A-Za-z0-9._~-]{1,64}")
 
 
 def check_stream_name(name: str) -> str:
     """Return the name if it can stand in a URL segment as it is; else Refused 400."""
-    if not _STREAM.match(name) or name in (".", ".."):
+    if not _STREAM.fullmatch(name) or name in (".", ".."):
         raise Refused(
             400,
             "A stream name is 1 to 64 characters of A-Z, a-z, 0-9, dot, underscore, tilde, dash.",
@@ -39,7 +39,7 @@ def check_stream_name(name: str) -> str:
 def parse_path(header: str) -> tuple[str, ...]:
     """The node ids of a `Terrace-Path` header, nearest the viewer first."""
     ids = tuple(part.strip() for part in header.split(",") if part.strip())
-    if not all(_ID.match(i) for i in ids):
+    if not all(_ID.fullmatch(i) for i in ids):
         raise Refused(400, f"The {PATH_HEADER} header holds something that is no node id.")
     return ids
 
