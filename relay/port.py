@@ -102,6 +102,7 @@ class Port:
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
+        self._woken = False
         self._next_tick = 0.0
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="forward", daemon=True)
@@ -116,8 +117,10 @@ class Port:
         """Run a function on the forwarding thread, in the order of the calls."""
         if len(self._calls) < MAX_CALLS:
             self._calls.append((function, args))
-        with contextlib.suppress(BlockingIOError, OSError):
-            os.write(self._wake_write, b"\0")
+        if not self._woken:
+            self._woken = True
+            with contextlib.suppress(BlockingIOError, OSError):
+                os.write(self._wake_write, b"\0")
 
     async def finished(self) -> None:
         """Wait until everything called so far has run."""
@@ -197,9 +200,13 @@ class Port:
             while not self._stopping:
                 now = time.monotonic()
                 idle = not (self._jobs or self._dirty)
-                poll.poll(max(0.0, self._next_tick - now) if idle else 0)
+                ready = poll.poll(max(0.0, self._next_tick - now) if idle else 0)
                 now = time.monotonic()
                 started = time.thread_time()
+                if any(fd == self._wake_read for fd, _ in ready):
+                    # Cleared before the calls are run: one that comes meanwhile wakes us again.
+                    self._woken = False
+                    os.read(self._wake_read, 4096)
                 self._run_calls()
                 self._drain(now)
                 self._forward(now)
@@ -312,10 +319,6 @@ class Port:
             self._by_address.pop(address, None)
 
     def _run_calls(self) -> None:
-        try:
-            os.read(self._wake_read, 65536)
-        except BlockingIOError:
-            return
         for _ in range(len(self._calls)):
             function, args = self._calls.popleft()
             try:
