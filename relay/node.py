@@ -213,7 +213,7 @@ class Node:
         """Answer a viewer's offer (WHEP); Refused with status and sentence."""
         self._check_open()
         offer, transport = _read_offer(offer_text)
-        channel = await self._channel_to_view(name, request.path)
+        channel = await self._channel_to_view(name, request)
         stream = channel.stream
         assert stream is not None
         legs = _egress_legs(offer, {k: t.format for k, t in stream.tracks.items()})
@@ -236,8 +236,8 @@ class Node:
         session.viewer = Viewer(stream, peer, chosen, is_relay=bool(request.relay_id))
         return self._open(session, offer, legs, transport)
 
-    async def _channel_to_view(self, name: str, path: tuple[str, ...]) -> Channel:
-        own_path = tree.extend_path(path, self.id)
+    async def _channel_to_view(self, name: str, request: Request) -> Channel:
+        own_path = tree.extend_path(request.path, self.id)
         channel = self.channels.get(name)
         if channel is not None and channel.stream is not None:
             if channel.puller is not None and channel.puller.refused is not None:
@@ -249,18 +249,18 @@ class Node:
         if pull is None:
             if len(self.channels) >= MAX_CHANNELS:
                 raise Refused(503, "This node carries as many streams as it can.", 10)
-            pull = asyncio.create_task(self._pull(name, own_path), name=f"ask-{name}")
+            pull = asyncio.create_task(self._pull(name, own_path, request.have), name=f"ask-{name}")
             self._pulls[name] = pull
             pull.add_done_callback(lambda _: self._pulls.pop(name, None))
         return await asyncio.shield(pull)
 
-    async def _pull(self, name: str, path: tuple[str, ...]) -> Channel:
+    async def _pull(self, name: str, path: tuple[str, ...], have: dict[int, int]) -> Channel:
         """Ask the parent, once for all who wait."""
         assert self.parents is not None
         if all(p.state == "loop" for p in self.parents.all):
             raise Refused(508, self.parents.all[0].error)
         channel = Channel(name, self.port, self.config.linger_s, self.config.publisher_grace_s)
-        await channel.start_pull(self.parents, path)
+        await channel.start_pull(self.parents, path, have)
         self.channels[name] = channel
         return channel
 
@@ -395,7 +395,8 @@ def _egress_legs(offer: Description, formats: dict[str, sdp.Format]) -> list[Leg
     for media in offer.media:
         wanted = formats.get(media.kind)
         leg = None
-        if wanted and media.kind not in taken and media.direction in ("recvonly", "sendrecv"):
+        receives = media.direction in ("recvonly", "sendrecv")
+        if wanted and media.kind not in taken and receives and media.offered:
             codec = sdp.choose_egress(media, wanted)
             if codec is not None:
                 leg = sdp.agree(media, codec, wanted.fmtp, sdp.EXTENSIONS[media.kind])
@@ -411,7 +412,7 @@ def _ingest_legs(offer: Description, present: dict[str, str]) -> list[Leg | None
     for media in offer.media:
         leg = None
         sends = media.direction in ("sendonly", "sendrecv")
-        if media.kind in sdp.EXTENSIONS and media.kind not in taken and sends and media.port:
+        if media.kind in sdp.EXTENSIONS and media.kind not in taken and sends and media.offered:
             codec = sdp.choose_ingest(media, present.get(media.kind, ""))
             if codec is not None:
                 uris = sdp.EXTENSIONS[media.kind] + sdp.INGEST_EXTENSIONS
