@@ -113,6 +113,7 @@ class Source:
         self.last_media_s = 0.0
         self.bytes = 0
         self.keyframes_asked = 0
+        self.retired = False
         self.began = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._lines: dict[int, _Line] = {}
@@ -129,6 +130,8 @@ class Source:
 
     def on_rtp(self, data: bytes, now: float) -> None:
         """Number, keep and forward one packet."""
+        if self.retired:
+            return
         if len(data) > 1400 + 60:
             self.bad_packets += 1
             return
@@ -277,20 +280,28 @@ class Source:
             ),
         }
 
-    def attach(self, before: Source | None) -> None:
+    def attach(self, before: Source | None, anew: bool = False) -> None:
         """Become the stream's source, on the forwarding thread.
 
         `before` is the pull that fed the stream up to now, from another parent: what it was
-        asking for is asked of this one. None for a publisher, whose lines are new.
+        asking for is asked of this one. None for a publisher, whose lines are new. `anew`: its
+        numbers have nothing to do with what came before, even if they look alike; false for a
+        node that pushes, for it goes on in its own line.
         """
         if before is None:
+            if isinstance(self.stream.upstream, Source):
+                # Packets of a publisher that is being replaced may still be under way.
+                self.stream.upstream.retired = True
+            self.retired = False
             for track in self.stream.tracks.values():
                 # Another publisher has another clock; until its first report there is none.
                 if track.numbering.begun:
                     track.clock = None
+                    if anew:
+                        track.numbering.restart()
         else:
             self._inherited = {n.ssrc: n.missing for n in before._lines.values() if not n.rtx}
             self._inherited.update(before._inherited)
         self.stream.upstream = self
-        self.peer.handler = self
         self._report_at_s = time.monotonic()
+        self.peer.serve(self)

@@ -209,7 +209,8 @@ class Stream:
         viewer.group = group
 
     def _wait(self, viewer: Viewer, video: Track) -> None:
-        self._waiting[viewer] = video.highest
+        # Not the newest packet: it may turn out to have begun a keyframe (a delimiter did).
+        self._waiting[viewer] = video.keyframe_position
         self._change(lambda: self._join_group(viewer, video=False))
 
     def _end_waits(self) -> None:
