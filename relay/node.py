@@ -11,14 +11,16 @@ import logging
 import secrets
 import socket
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import aiohttp
 import ifaddr
 
 from relay import __version__, sdp, tree
 from relay.access import Access, Grant
+from relay.admission import Limits
 from relay.channel import Channel, Publisher, Session, new_ssrc, push_legs
+from relay.crowd import Crowd
 from relay.errors import Refused, SettingError
 from relay.figures import Figures
 from relay.packet import ABS_SEND_TIME
@@ -54,17 +56,26 @@ class NodeConfig:
     advertise: tuple[str, ...] = ()
     linger_s: float = 5.0
     publisher_grace_s: float = 60.0
+    limits: Limits = field(default_factory=Limits)
+    siblings: tuple[str, ...] = ()
+    public_url: str = ""
 
 
 @dataclass(slots=True)
 class Child:
-    """A node below that says it is there."""
+    """A node below that says it is there.
+
+    `url` is where this node reaches it, `public_url` where viewers do; `room` is how many more
+    viewers it takes.
+    """
 
     id: str
     name: str
     tier: str
     url: str
     seen_s: float
+    room: int = 0
+    public_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,7 @@ class Request:
     path: tuple[str, ...] = ()
     relay_id: str = ""
     publisher: str = ""
+    redirected: bool = False
 
 
 class Node:
@@ -89,10 +101,12 @@ class Node:
         self.parent_state = "none" if not config.parents else "unreachable"
         self.parent_rtt_ms = 0.0
         self.parent_error = ""
+        self.parent_draining = False
         self.ancestors: tuple[str, ...] = ()
         self.started_s = time.monotonic()
         self.stopping = False
         self.figures = Figures()
+        self.crowd = Crowd(self)
         self._certificate = NodeCertificate.generateCertificate()
         self._pulls: dict[str, asyncio.Task[Channel]] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -125,6 +139,8 @@ class Node:
             )
             self._tasks.append(asyncio.create_task(self._heartbeat(), name="heartbeat"))
         self._tasks.append(asyncio.create_task(self._sweep(), name="sweep"))
+        if config.siblings:
+            self._tasks.append(asyncio.create_task(self.crowd.ask_siblings(), name="siblings"))
         log.info(
             "node-start name=%s id=%s udp=%d gso=%s", config.name, self.id, self._port.number,
             self._port.fanout.abilities.gso,
@@ -176,17 +192,19 @@ class Node:
             for child in [c for c in self.children.values() if now - c.seen_s > CHILD_FORGOTTEN_S]:
                 del self.children[child.id]
             self.figures.sample(self, now)
+            self.crowd.sample(now)
 
     async def _heartbeat(self) -> None:
         """Tell the parent that we are here; learn who is above us."""
         assert self.uplink is not None
         config = self.config
         host = "" if config.host in ("0.0.0.0", "::") else config.host
-        body = {
+        about = {
             "id": self.id, "name": config.name, "tier": config.tier,
-            "host": host, "port": config.port,
+            "host": host, "port": config.port, "public_url": config.public_url,
         }  # fmt: skip
         while True:
+            body = about | {"room": self.crowd.room(time.monotonic())}
             try:
                 began = time.monotonic()
                 async with self.uplink.http.post(
@@ -208,6 +226,7 @@ class Node:
             await asyncio.sleep(HEARTBEAT_EVERY_S if settled else 1.0)
 
     def _above(self, answer: object) -> None:
+        self.crowd.heard_from_above(answer, time.monotonic())
         ids = answer.get("ancestors", []) if isinstance(answer, dict) else []
         above = tuple(str(i) for i in ids[: tree.MAX_HOPS + 1])
         self.ancestors = above
@@ -224,15 +243,16 @@ class Node:
             log.warning("parent-problem state=%s why=%r", self.parent_state, sentence)
         self.parent_error = sentence
 
-    def note_child(self, id: str, name: str, tier: str, url: str) -> tuple[str, ...]:
+    def note_child(self, child: Child) -> tuple[str, ...]:
         """Take a child's sign of life; returns the ids from this node up to the root."""
+        id = child.id
         if id == self.id or id in self.ancestors:
             raise Refused(
                 508, "The parents form a loop: this node is below its own child. Check --parent."
             )
         if id not in self.children and len(self.children) >= MAX_CHILDREN:
             raise Refused(503, "This node has as many children as it can keep track of.", 30)
-        self.children[id] = Child(id, name, tier, url, time.monotonic())
+        self.children[id] = child
         return (self.id, *self.ancestors)
 
     # ------------------------------------------------------------ viewing
@@ -240,8 +260,13 @@ class Node:
     async def view(self, name: str, offer_text: str, request: Request) -> Session:
         """Answer a viewer's offer (WHEP); Refused with status and sentence."""
         self._check_open()
+        # Before the offer is read: to refuse must cost far less than to serve.
+        self.crowd.admit(name, request)
         offer, transport = _read_offer(offer_text)
+        is_new = name not in self.channels
         channel = await self._channel_to_view(name, request.path)
+        if is_new:
+            self.crowd.admit(name, request)
         stream = channel.stream
         assert stream is not None
         legs = _egress_legs(offer, {k: t.format for k, t in stream.tracks.items()})
@@ -262,6 +287,7 @@ class Node:
             relay_id=request.relay_id,
         )  # fmt: skip
         session.viewer = Viewer(stream, peer, chosen, is_relay=bool(request.relay_id))
+        self.crowd.joined(name)
         return self._open(session, offer, legs, transport)
 
     async def _channel_to_view(self, name: str, path: tuple[str, ...]) -> Channel:
@@ -297,6 +323,7 @@ class Node:
     async def publish(self, name: str, offer_text: str, request: Request) -> Session:
         """Answer a publisher's offer (WHIP); Refused with status and sentence."""
         self._check_open()
+        self.crowd.check_draining(request)
         own_path = tree.extend_path(request.path, self.id)
         offer, transport = _read_offer(offer_text)
         publisher = self._publisher(request)
@@ -342,7 +369,8 @@ class Node:
 
     def _check_open(self) -> None:
         if self.stopping:
-            raise Refused(503, "This node is stopping; try again in a moment.", RETRY_S)
+            sentence = "This node is stopping; try again in a moment."
+            raise Refused(503, sentence, RETRY_S, reason="stopping")
 
     def _peer(self, label: str, transport: Media) -> Peer:
         return Peer(
@@ -377,6 +405,11 @@ class Node:
         if session.task is not None:
             session.task.cancel()
         self.sessions.pop(session.id, None)
+
+    @property
+    def viewers(self) -> list[Session]:
+        """The sessions of those who watch here, nodes below not counted."""
+        return [s for c in self.channels.values() for s in c.viewers if not s.relay_id]
 
     # ------------------------------------------------------------ sight
 

@@ -30,16 +30,26 @@ def build_app(node: Node) -> web.Application:
     return app
 
 
-async def serve(node: Node, *, host: str, port: int) -> None:
-    """Runs a node until SIGTERM or SIGINT, then stops it cleanly.
+async def serve(node: Node, *, host: str, port: int, drain_s: float = 0.0) -> None:
+    """Runs a node until SIGTERM, SIGINT or a drain, then stops it cleanly.
+
+    `drain_s` is how long SIGTERM lets it hand its viewers over first; a second signal cuts that
+    short, and SIGINT never waits.
 
     Raises `relay.errors.SettingError` when the UDP or the TCP port cannot be had.
     """
     _allow_many_connections()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+
+    def terminate() -> None:
+        if drain_s > 0 and not node.crowd.draining:
+            node.crowd.start_drain(drain_s)
+        else:
+            stop.set()
+
+    loop.add_signal_handler(signal.SIGTERM, terminate)
+    loop.add_signal_handler(signal.SIGINT, stop.set)
 
     # Media first: a node that answers on HTTP can take a publisher at once.
     await node.start()
@@ -54,7 +64,7 @@ async def serve(node: Node, *, host: str, port: int) -> None:
                 "Choose another --port or stop the program that uses it."
             ) from error
         log.info("ready url=http://%s:%d", f"[{host}]" if ":" in host else host, port)
-        await stop.wait()
+        await _either(stop, node.crowd.drained)
         log.info("stopping")
     finally:
         try:
@@ -64,6 +74,16 @@ async def serve(node: Node, *, host: str, port: int) -> None:
                 await runner.cleanup()
         except TimeoutError:
             log.warning("stop-cut after_s=%.1f", STOP_WITHIN_S)
+
+
+async def _either(*events: asyncio.Event) -> None:
+    """Returns when the first of the events is set."""
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
 
 
 def _allow_many_connections() -> None:

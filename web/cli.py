@@ -143,6 +143,12 @@ _METAVARS = {
     "advertise": "ADDRESS",
     "linger_s": "SECONDS",
     "publisher_grace_s": "SECONDS",
+    "max_viewers": "NUMBER",
+    "max_packets_per_s": "NUMBER",
+    "max_memory_mb": "NUMBER",
+    "siblings": "URL",
+    "public_url": "URL",
+    "drain_s": "SECONDS",
 }
 
 
@@ -167,7 +173,8 @@ def _relay(args: argparse.Namespace) -> int:
     config = relay.node_config()
 
     async def run() -> None:
-        await app.serve(Node(config), host=relay.host, port=relay.port)
+        node = Node(config)
+        await app.serve(node, host=relay.host, port=relay.port, drain_s=relay.drain_s)
 
     try:
         asyncio.run(run())
