@@ -55,11 +55,13 @@ class AccessError(Exception):
     """A request is refused. The message is one sentence for the person who sent it.
 
     `status` is 401 when there is no usable token, and 403 when the token does not allow this.
+    `reason` is "expired" for a token that was good once, else "".
     """
 
-    def __init__(self, status: int, sentence: str) -> None:
+    def __init__(self, status: int, sentence: str, reason: str = "") -> None:
         super().__init__(sentence)
         self.status = status
+        self.reason = reason
         self.sentence = sentence
 
 
@@ -254,7 +256,8 @@ def _check_times(claims: Mapping[str, Any], now: float) -> float:
     """Judge `exp`, `nbf` and `iat`; returns `exp`."""
     expires_at = _moment(claims, "exp")
     if expires_at <= now:
-        raise AccessError(401, f"This token expired at {_written(expires_at)}; {_ASK}.")
+        sentence = f"This token expired at {_written(expires_at)}; {_ASK}."
+        raise AccessError(401, sentence, "expired")
     for name in ("nbf", "iat"):
         starts_at = _moment(claims, name) if name in claims else 0.0
         if starts_at > now + CLOCK_LEEWAY_S:

@@ -85,7 +85,7 @@ def _guard(handler: Handler) -> Handler:
         except Refused as exc:
             return refusal(exc)
         except AccessError as exc:
-            return refusal(Refused(exc.status, exc.sentence))
+            return refusal(Refused(exc.status, exc.sentence, reason=exc.reason))
 
     return guarded
 

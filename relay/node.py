@@ -295,7 +295,7 @@ class Node:
         channel = self.channels.get(name)
         if channel is not None and channel.stream is not None:
             if channel.pull_refused is not None:
-                raise channel.pull_refused
+                raise _from_above(channel.pull_refused)
             return channel
         if self.uplink is None:
             raise Refused(404, f"Nobody is publishing '{name}' here.", RETRY_S)
@@ -312,9 +312,12 @@ class Node:
         """Ask the parent, once for all who wait."""
         assert self.uplink is not None
         if self.parent_state == "loop":
-            raise Refused(508, self.parent_error)
+            raise Refused(508, self.parent_error, reason="loop")
         channel = Channel(name, self.port, self.config.linger_s, self.config.publisher_grace_s)
-        await channel.start_pull(self.uplink, path)
+        try:
+            await channel.start_pull(self.uplink, path)
+        except Refused as exc:
+            raise _from_above(exc) from exc
         self.channels[name] = channel
         return channel
 
@@ -439,6 +442,17 @@ async def _subtree(http: aiohttp.ClientSession, child: Child, depth: int) -> dic
             return known | answer if isinstance(answer, dict) else known
     except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as exc:
         return known | {"error": f"{child.url} does not answer ({type(exc).__name__})"}
+
+
+def _from_above(exc: Refused) -> Refused:
+    """A refusal by the parent as our viewers are told it: not theirs to put right, unless 404.
+
+    A 401 of the parent is about our token; passed on as it is, it would ask the viewer for one.
+    """
+    if exc.status == 404 or exc.reason:
+        return exc
+    status = 502 if exc.status in (400, 401, 403, 409) else exc.status
+    return Refused(status, exc.sentence, exc.retry_after_s or RETRY_S, reason="parent")
 
 
 def _read_offer(text: str) -> tuple[Description, Media]:

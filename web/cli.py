@@ -352,6 +352,29 @@ def _status(args: argparse.Namespace) -> int:
         raise CommandFailed(str(error)) from error
 
 
+def _drain_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("url", metavar="URL", help="the node that is to stop")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=20.0,
+        metavar="N",
+        help="how long it may take to hand its viewers over (default: 20)",
+    )
+
+
+def _drain(args: argparse.Namespace) -> int:
+    from web import drain
+
+    try:
+        asyncio.run(drain.run(args.url, args.seconds, os.environ.get("TERRACE_TOKEN", "")))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    except drain.NotDrained as error:
+        raise CommandFailed(str(error)) from error
+    return 0
+
+
 def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
     _settings_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
@@ -411,6 +434,13 @@ COMMANDS = {
         _status_arguments,
         _status,
         "A token, where the node asks for one, is read from TERRACE_TOKEN.",
+    ),
+    "drain": Command(
+        "take a node out of service: its viewers go to its siblings, then it stops",
+        "terrace drain http://127.0.0.1:8740 --seconds 30",
+        _drain_arguments,
+        _drain,
+        "A token that may relay, where the node asks for one, is read from TERRACE_TOKEN.",
     ),
     "doctor": Command(
         "say what is wrong on this machine: ports, kernel, clock, disk, parent",
