@@ -56,7 +56,6 @@ class Crowd:
             limits = Limits(limits.max_viewers, limits.max_packets_per_s, limits.max_cpu, most)
         self.admission = Admission(limits)
         self.siblings = Siblings()
-        self.draining = False
         self.drained = asyncio.Event()
         self.handed_over = 0
         self._node = node
@@ -108,7 +107,7 @@ class Crowd:
 
     def check_draining(self, request: Request) -> None:
         """Refused while this node is being taken out of service."""
-        if self.draining:
+        if self._node.draining:
             now = time.monotonic()
             sentence = "This node is being taken out of service; another one takes its place."
             retry_s = 2 + round(4 * random.random())
@@ -127,7 +126,7 @@ class Crowd:
 
     def room(self, now: float) -> int:
         """How many more viewers this node takes."""
-        if self.draining or self._node.stopping:
+        if self._node.draining or self._node.stopping.is_set():
             return 0
         usual = max(self._rates.values(), default=USUAL_PACKETS_PER_S)
         return self.admission.room(now, len(self._node.viewers), usual or USUAL_PACKETS_PER_S)
@@ -146,7 +145,7 @@ class Crowd:
             "room": self.room(now),
             "refused": admission.refused,
             "siblings_room": self.siblings.room(now),
-            "draining": self.draining,
+            "draining": self._node.draining,
             "handed_over": self.handed_over,
         }
 
@@ -168,13 +167,10 @@ class Crowd:
             {"url": o.public_url or o.url, "room": o.room, "age_s": round(now - o.seen_s, 1)}
             for o in others[:MAX_SIBLINGS]
         ]
-        return {"siblings": siblings, "draining": self.draining}
+        return {"siblings": siblings, "draining": self._node.draining}
 
-    def heard_from_above(self, answer: object, now: float) -> None:
-        """Take what the parent says about siblings, and whether it drains."""
-        if not isinstance(answer, dict):
-            return
-        self._node.parent_draining = answer.get("draining") is True
+    def heard_from_above(self, answer: dict[str, object], now: float) -> None:
+        """Take what a parent says about siblings."""
         siblings = answer.get("siblings")
         for one in siblings[:MAX_SIBLINGS] if isinstance(siblings, list) else []:
             match one:
@@ -207,7 +203,7 @@ class Crowd:
     def start_drain(self, seconds: float) -> None:
         """Begin to hand the viewers over; `drained` is set after `seconds` at the latest."""
         if self._drain is None:
-            self.draining = True
+            self._node.draining = True
             self._drain = asyncio.create_task(self._hand_over(seconds), name="drain")
 
     async def _hand_over(self, seconds: float) -> None:

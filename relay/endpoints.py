@@ -6,6 +6,8 @@ headers and one sentence.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import re
 import time
@@ -24,6 +26,8 @@ from relay.sdp import MAX_SIZE
 log = logging.getLogger("relay.endpoints")
 
 SDP_TYPE = "application/sdp"
+# Often enough that a middlebox keeps the connection.
+LINK_EVERY_S = 2.0
 FRAGMENT_TYPE = "application/trickle-ice-sdpfrag"
 CORS = {
     "Access-Control-Allow-Origin": "*",
@@ -151,7 +155,9 @@ class Endpoints:
         if grant.relay and tree.NODE_HEADER in request.headers:
             relay_id = request.headers[tree.NODE_HEADER][:32]
         publisher = request.headers.get(tree.PUBLISHER_HEADER, "")
-        return Request(grant, path, relay_id, publisher, redirected=FROM in request.query)
+        have = tree.parse_have(request.headers.get(tree.HAVE_HEADER, "")) if relay_id else {}
+        redirected = FROM in request.query
+        return Request(grant, path, relay_id, publisher, have, redirected)
 
     def _session(self, request: web.Request) -> Session:
         """The session that a URL names; its URL is its secret, a token must still be valid."""
@@ -212,7 +218,7 @@ class Endpoints:
 
     async def health(self, request: web.Request) -> web.StreamResponse:
         """200 while the node serves, 503 while it stops."""
-        if self.node.stopping:
+        if self.node.stopping.is_set():
             return web.Response(status=503, text="stopping\n")
         return web.Response(text="ok\n")
 
@@ -246,6 +252,18 @@ class Endpoints:
             "view": grant.relay or grant.may_view(stream),
         }
         return web.json_response(state, headers=CORS)
+
+    async def link(self, request: web.Request) -> web.StreamResponse:
+        """Held open for a child, who learns by its break that this process has died."""
+        self._grant(request).require_relay()
+        response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+        await response.prepare(request)
+        while not self.node.stopping.is_set():
+            await response.write(b"draining\n" if self.node.draining else b"here\n")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LINK_EVERY_S):
+                    await self.node.stopping.wait()
+        return response
 
     async def child(self, request: web.Request) -> web.StreamResponse:
         """A node below reports (POST /api/children)."""
@@ -324,5 +342,6 @@ def add_routes(app: web.Application, node: Node) -> None:
     router.add_get("/api/tree", ends.tree)
     router.add_get("/api/access", _guard(ends.access))
     router.add_post("/api/children", _guard(ends.child))
+    router.add_get("/api/link", _guard(ends.link))
     router.add_get("/api/room", ends.room)
     router.add_post("/api/drain", _guard(ends.drain))

@@ -459,13 +459,12 @@ NODE_EXTENSIONS = {1: packet.ABS_SEND_TIME, 2: packet.AUDIO_LEVEL, 3: packet.VID
 
 
 def node_leg(mid: str, fmt: Format, ssrc: int = 0, rtx_ssrc: int = 0) -> Leg:
-    """A leg as a node offers it: fixed payload types, RTX for video."""
+    """A leg as a node offers it: fixed payload types, RTX for sound as well."""
     video = fmt.kind == "video"
     number = NODE_TYPES[fmt.codec]
     extensions = {n: u for n, u in NODE_EXTENSIONS.items() if u in EXTENSIONS[fmt.kind]}
     feedback = ("nack", "nack pli", "ccm fir") if video else ("nack",)
-    rtx_type = number + 1 if video else -1
-    return Leg(mid, fmt, number, extensions, rtx_type, ssrc, rtx_ssrc, feedback, fmt.fmtp)
+    return Leg(mid, fmt, number, extensions, number + 1, ssrc, rtx_ssrc, feedback, fmt.fmtp)
 
 
 def write_pull_offer(local: Local, session_id: int) -> str:

@@ -43,7 +43,7 @@ async def serve(node: Node, *, host: str, port: int, drain_s: float = 0.0) -> No
     loop = asyncio.get_running_loop()
 
     def terminate() -> None:
-        if drain_s > 0 and not node.crowd.draining:
+        if drain_s > 0 and not node.draining:
             node.crowd.start_drain(drain_s)
         else:
             stop.set()
