@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from relay import rtcp
+from relay.access import WORKER_SUBJECT
 from relay.admission import (
     SIBLING_FRESH_S,
     USUAL_PACKETS_PER_S,
@@ -31,7 +32,7 @@ from relay.admission import (
 from relay.errors import Refused
 
 if TYPE_CHECKING:
-    from relay.channel import Session
+    from relay.channel import Channel, Session
     from relay.node import Child, Node, Request
 
 log = logging.getLogger("relay.crowd")
@@ -96,7 +97,7 @@ class Crowd:
         now = time.monotonic()
         reason = self.admission.refuse(
             now,
-            len(self._node.viewers),
+            self._viewers(),
             self._packets_per_s(name),
             relay=bool(request.relay_id),
         )
@@ -124,12 +125,25 @@ class Crowd:
         """Count a viewer ahead."""
         self.admission.joined(time.monotonic(), self._packets_per_s(name))
 
+    def _viewers(self) -> int:
+        team = self._node.team
+        return len(self._node.viewers) + (team.viewers if team is not None else 0)
+
     def room(self, now: float) -> int:
-        """How many more viewers this node takes."""
+        """How many more viewers this node takes, its workers included."""
+        team, most = self._node.team, self.admission.limits.max_viewers
+        room = self.own_room(now)
+        if team is None or self._node.draining:
+            return room
+        room += team.room
+        return min(room, max(0, most - self._viewers())) if most else room
+
+    def own_room(self, now: float) -> int:
+        """How many more viewers this process takes."""
         if self._node.draining or self._node.stopping.is_set():
             return 0
         usual = max(self._rates.values(), default=USUAL_PACKETS_PER_S)
-        return self.admission.room(now, len(self._node.viewers), usual or USUAL_PACKETS_PER_S)
+        return self.admission.room(now, self._viewers(), usual or USUAL_PACKETS_PER_S)
 
     def snapshot(self) -> dict[str, object]:
         """The object "load" of /api/node."""
@@ -200,25 +214,31 @@ class Crowd:
 
     # ------------------------------------------------------------ drain
 
-    def start_drain(self, seconds: float) -> None:
-        """Begin to hand the viewers over; `drained` is set after `seconds` at the latest."""
+    def start_drain(self, seconds: float, *, elsewhere: bool = False) -> None:
+        """Begin to hand the viewers over; `drained` is set after `seconds` at the latest.
+
+        `elsewhere`: they have a place to go to, whether this node knows a sibling or not.
+        """
         if self._drain is None:
             self._node.draining = True
-            self._drain = asyncio.create_task(self._hand_over(seconds), name="drain")
+            self._drain = asyncio.create_task(self._hand_over(seconds, elsewhere), name="drain")
 
-    async def _hand_over(self, seconds: float) -> None:
+    async def _hand_over(self, seconds: float, elsewhere: bool) -> None:
         node = self._node
         began = time.monotonic()
         log.info("drain-start seconds=%.1f viewers=%d", seconds, len(node.viewers))
         try:
             async with asyncio.timeout(seconds):
-                while any(c.viewers for c in node.channels.values()):
+                if node.team is not None:
+                    await node.team.drain(seconds)
+                while self._is_watched():
                     now = time.monotonic()
                     here = node.viewers
                     left_s = began + HANDOVER_SHARE * seconds - now
                     group = handover_group(len(here), left_s, HANDOVER_STEP_S)
                     # A viewer without a place to go to is better off here until the end.
-                    for session in here[: min(group, self.siblings.room(now))]:
+                    room = len(here) if elsewhere else self.siblings.room(now)
+                    for session in here[: min(group, room)]:
                         self._send_on(session)
                     await asyncio.sleep(HANDOVER_STEP_S)
         except TimeoutError:
@@ -226,6 +246,16 @@ class Crowd:
         finally:
             self.drained.set()
         log.info("drain-end handed_over=%d", self.handed_over)
+
+    def _is_watched(self) -> bool:
+        """Whether viewers or nodes below are still served here."""
+        team = self._node.team
+        if team is not None and team.viewers:
+            return True
+        return any(c.viewers for c in self._node.channels.values() if not self._only_workers(c))
+
+    def _only_workers(self, channel: Channel) -> bool:
+        return all(s.subject == WORKER_SUBJECT for s in channel.viewers)
 
     def _send_on(self, session: Session) -> None:
         """End a viewer's session with RTCP BYE and a DTLS close; it asks anew and is sent on."""

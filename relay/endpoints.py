@@ -17,7 +17,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from relay import ice, metrics, tree
-from relay.access import AccessError, Grant
+from relay.access import WORKER_SUBJECT, AccessError, Grant
 from relay.channel import Session
 from relay.errors import Refused
 from relay.node import Child, Node, Request
@@ -44,6 +44,8 @@ PREFLIGHT = CORS | {
 }
 REASON_HEADER = "Terrace-Reason"
 FROM = "from"
+# Where whoever has read a request's body before us leaves it.
+READ_BODY = "body"
 PUBLIC_URL = r"^(https?://[0-9A-Za-z.:_\[\]-]+(/[0-9A-Za-z._~/-]*)?)?$"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -63,8 +65,12 @@ class ChildReport(BaseModel):
 
 
 class DrainOrder(BaseModel):
-    """How long a node may take to hand its viewers over."""
+    """How long a node may take to hand its viewers over.
 
+    `elsewhere` says that they have a place to go to, of which the node itself need not know.
+    """
+
+    elsewhere: bool = False
     seconds: float = Field(default=20.0, ge=0, le=3600, allow_inf_nan=False)
 
 
@@ -267,7 +273,8 @@ class Endpoints:
 
     async def child(self, request: web.Request) -> web.StreamResponse:
         """A node below reports (POST /api/children)."""
-        self._grant(request).require_relay()
+        grant = self._grant(request)
+        grant.require_relay()
         try:
             report = ChildReport.model_validate_json(await request.content.read(4096))
         except ValidationError as exc:
@@ -281,6 +288,9 @@ class Endpoints:
             report.id, report.name, report.tier, url, time.monotonic(),
             report.room, report.public_url.rstrip("/"),
         )  # fmt: skip
+        if grant.subject == WORKER_SUBJECT:
+            # Part of this node, not a node below: nobody is to see it or to be sent there.
+            return web.json_response({"id": self.node.id, "ancestors": self.node.line()})
         ancestors = self.node.note_child(child)
         about = {"id": self.node.id, "ancestors": list(ancestors)}
         return web.json_response(about | self.node.crowd.for_child(child))
@@ -300,7 +310,7 @@ class Endpoints:
             order = DrainOrder.model_validate_json(await request.content.read(1024) or b"{}")
         except ValidationError as exc:
             raise Refused(400, f"seconds: {exc.errors()[0]['msg']}.") from exc
-        self.node.crowd.start_drain(order.seconds)
+        self.node.crowd.start_drain(order.seconds, elsewhere=order.elsewhere)
         return web.json_response(
             {"viewers": len(self.node.viewers), "seconds": order.seconds}, status=202
         )
@@ -317,6 +327,7 @@ async def _body(request: web.Request, wanted: str) -> str:
         data += chunk
         if len(data) > MAX_SIZE:
             raise Refused(413, f"The body is longer than {MAX_SIZE} bytes.")
+    data += request.get(READ_BODY, b"")
     if not data:
         raise Refused(400, "The body is empty: an SDP description is expected.")
     try:

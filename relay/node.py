@@ -29,6 +29,7 @@ from relay.peer import NodeCertificate, Peer
 from relay.port import Port
 from relay.sdp import Description, Leg, Local, Media, SdpError, Setup
 from relay.source import Source
+from relay.team import Members
 from relay.uplink import Uplink
 from relay.viewer import Viewer
 
@@ -104,6 +105,7 @@ class Node:
         self.draining = False
         self.figures = Figures()
         self.crowd = Crowd(self)
+        self.team: Members | None = None
         self._certificate = NodeCertificate.generateCertificate()
         self._pulls: dict[str, asyncio.Task[Channel]] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -223,6 +225,10 @@ class Node:
         if id not in self.children and len(self.children) >= MAX_CHILDREN:
             raise Refused(503, "This node has as many children as it can keep track of.", 30)
         self.children[id] = child
+        return self.line()
+
+    def line(self) -> tuple[str, ...]:
+        """The ids from this node up to the root."""
         return (self.id, *self.ancestors)
 
     # ------------------------------------------------------------ viewing
@@ -388,7 +394,8 @@ class Node:
 
     def snapshot(self) -> dict[str, object]:
         """What /api/node shows; see the package's README for the fields."""
-        return self.figures.node(self)
+        snapshot = self.figures.node(self)
+        return snapshot if self.team is None else self.team.merge(snapshot)
 
     async def tree(self, depth: int = tree.MAX_HOPS) -> dict[str, object]:
         """This node and those below, asked for their own trees."""

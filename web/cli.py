@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, get_origin
 
@@ -149,6 +149,7 @@ _METAVARS = {
     "siblings": "URL",
     "public_url": "URL",
     "drain_s": "SECONDS",
+    "workers": "NUMBER",
 }
 
 
@@ -167,14 +168,27 @@ def _relay(args: argparse.Namespace) -> int:
 
     from relay.errors import SettingError
     from relay.node import Node
-    from web import app
+    from web import app, workers
 
-    relay = settings.relay
+    relay, number = settings.relay, workers.worker_number()
+    count = relay.workers
+    # The environment would show a worker's secret to what it starts, but it starts nothing.
+    secret = os.environ.get(workers.SECRET_VARIABLE, "") if number else workers.new_secret()
+    http_host = relay.host
+    if number:
+        relay, http_host = workers.worker_settings(relay, number), workers.LOOPBACK
     config = relay.node_config()
+    if number or count > 1:
+        config = replace(config, access=config.access.with_secret(secret))
+    if number:
+        config = replace(config, parent_token=secret)
 
     async def run() -> None:
         node = Node(config)
-        await app.serve(node, host=relay.host, port=relay.port, drain_s=relay.drain_s)
+        team = None
+        if not number and count > 1:
+            team = workers.Team(node, count, secret, args.argv)
+        await app.serve(node, host=http_host, port=relay.port, drain_s=relay.drain_s, team=team)
 
     try:
         asyncio.run(run())
@@ -498,6 +512,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from web.settings import SettingsError
 
+    args.argv = arguments
     try:
         return COMMANDS[args.command].run(args)
     except (UsageError, SettingsError) as error:

@@ -35,7 +35,15 @@ DEFAULT_FILE = Path("terrace.toml")
 ENVIRONMENT_PREFIX = "TERRACE_"
 
 # Variables that carry the prefix and belong to a command, not to a node's settings.
-OTHER_VARIABLES = frozenset({"TERRACE_CONFIG", "TERRACE_SEND", "TERRACE_TOKEN"})
+OTHER_VARIABLES = frozenset(
+    {
+        "TERRACE_CONFIG",
+        "TERRACE_SEND",
+        "TERRACE_TOKEN",
+        "TERRACE_WORKER",
+        "TERRACE_WORKER_SECRET",
+    }
+)
 
 LISTS_IN_WORDS = {
     "parents": "parent",
@@ -188,6 +196,12 @@ class RelaySettings(BaseModel):
         default="",
         max_length=255,
         description="The URL at which viewers reach this node, if not http://host:port",
+    )
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Relay processes of this node, one for each core; on ports from `port` upwards",
     )
     drain_s: float = Field(
         default=0.0,
