@@ -232,7 +232,7 @@ class Channel:
 
     def _attach_pull(self, link: Link) -> None:
         stream = self.use_formats(link.legs)
-        source = Source(stream, link.peer, link.legs, new_ssrc(), estimate=False)
+        source = Source(stream, link.peer, link.legs, new_ssrc(), estimate=False, from_node=True)
         link.peer.ssrcs.update(s for leg in link.legs for s in (leg.ssrc, leg.rtx_ssrc) if s)
         self.pull, self.pull_source, self.pull_refused = link, source, None
         self.fed_by, self.source_gone_s = "parent", None

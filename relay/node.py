@@ -329,7 +329,10 @@ class Node:
         estimate = not request.relay_id and any(
             "goog-remb" in leg.feedback and leg.extension_id(ABS_SEND_TIME) for leg in accepted
         )
-        session.source = Source(stream, peer, accepted, new_ssrc(), estimate=estimate)
+        session.source = Source(
+            stream, peer, accepted, new_ssrc(), estimate=estimate,
+            from_node=bool(request.relay_id),
+        )  # fmt: skip
         return self._open(session, offer, legs, transport)
 
     def _publisher(self, request: Request) -> Publisher:

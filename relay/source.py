@@ -93,7 +93,8 @@ class _Line:
 class Source:
     """The peer that a stream's packets come from, as its media handler.
 
-    `ssrc` is our own, for reports. `on_media` is called once, with the first packet.
+    `ssrc` is our own, for reports. `from_node`: the peer is a node, which answers as ours do.
+    `on_media` is called once, with the first packet.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Source:
         ssrc: int,
         *,
         estimate: bool,
+        from_node: bool = False,
         on_media: Callable[[], None] | None = None,
     ) -> None:
         self.stream = stream
@@ -115,6 +117,7 @@ class Source:
         self.bytes = 0
         self.keyframes_asked = 0
         self._on_media = on_media
+        self._from_node = from_node
         self._lines: dict[int, _Line] = {}
         self._extensions = [ExtensionIds(leg.extensions) for leg in legs]
         self._estimator = RemoteBitrateEstimator() if estimate else None
@@ -152,7 +155,8 @@ class Source:
             line, parsed = original
         else:
             line.note(parsed, now)
-        line.missing.arrived(parsed.seq, now)
+        if line.missing.arrived(parsed.seq, now):
+            self.stream.hurry()
         track = line.track
         kept = track.insert(data, parsed, line.ssrc, rtp.abs_send_time(now), now)
         if kept is None:
@@ -171,6 +175,7 @@ class Source:
                     return None
                 rtx = payload_type == leg.rtx_type
                 line = _Line(ssrc, leg, track, extensions, rtx)
+                line.missing.eager = self._from_node
                 self._lines[ssrc] = line
                 return line
         return None
@@ -218,7 +223,8 @@ class Source:
         for line in self._lines.values():
             if not line.rtx and line.missing.waiting:
                 waiting = True
-                line.missing.rtt_s = self.peer.rtt_s or 0.05
+                if self.peer.rtt_s:
+                    line.missing.rtt_s = self.peer.rtt_s
                 ask = line.missing.due(now)
                 if ask:
                     report = rtcp.receiver_report(self.ssrc, [])
