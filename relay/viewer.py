@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 # that asks for more has a line that repeating would only choke.
 REPAIR_BURST = 300.0
 REPAIR_PER_S = 150.0
+# A packet that went out less than a round trip ago may still be under way: a request for it then
+# says nothing. A node asks every few milliseconds until it has it; a browser asks again after just
+# one round trip, and means it.
+HOLD_RTT_NODE, HOLD_RTT = 1.15, 0.9
+HOLD_MIN_S, HOLD_MAX_S = 0.015, 0.3
+# What is asked for again after that goes out twice: the line loses much, and time is short.
+COPIES_AGAIN = 2
+MAX_REPEATED = 1024
 # Without RTX a repeat carries its old number, and libsrtp refuses what lies outside its window.
 REPLAY_WINDOW = 1000
 
@@ -33,6 +41,7 @@ class Viewer:
     __slots__ = (
         "_repair_at_s",
         "_repair_tokens",
+        "_repeated",
         "_rtx_sequence",
         "bad_rtcp",
         "fraction_lost",
@@ -70,6 +79,8 @@ class Viewer:
         self._rtx_sequence = secrets.randbits(15)
         self._repair_tokens = REPAIR_BURST
         self._repair_at_s = 0.0
+        # By kind and position: when a packet was repeated last.
+        self._repeated: dict[tuple[str, int], float] = {}
 
     def on_rtp(self, data: bytes, now: float) -> None:
         """A viewer sends no media; what comes is passed over."""
@@ -123,20 +134,41 @@ class Viewer:
         for sequence in nack.seqs:
             position = track.position_of(sequence)
             kept = track.get(position)
-            if kept is None or self._repair_tokens < 1:
+            if kept is None:
+                continue
+            copies = self._copies(track, position, now)
+            if self._repair_tokens < copies:
                 continue
             shaped = rtp.reshape(kept, shape)
-            if leg.rtx_type >= 0 and leg.rtx_ssrc:
-                answers.append(rtp.rtx(shaped, leg.rtx_type, leg.rtx_ssrc, self._rtx_sequence))
-                self._rtx_sequence = (self._rtx_sequence + 1) & 0xFFFF
-            elif track.highest - position < REPLAY_WINDOW:
-                answers.append(shaped)
-            else:
+            rtx = leg.rtx_type >= 0 and leg.rtx_ssrc
+            if not rtx and track.highest - position >= REPLAY_WINDOW:
                 continue
-            self._repair_tokens -= 1
+            for _ in range(copies):
+                if rtx:
+                    answers.append(rtp.rtx(shaped, leg.rtx_type, leg.rtx_ssrc, self._rtx_sequence))
+                    self._rtx_sequence = (self._rtx_sequence + 1) & 0xFFFF
+                else:
+                    answers.append(shaped)
+            self._repair_tokens -= copies
+            if copies:
+                self._note_repeat(track, position, now)
         if answers:
             self.resent += len(answers)
             self.stream.resend(target, answers)
+
+    def _copies(self, track: Track, position: int, now: float) -> int:
+        """How often to repeat a packet now: not while it may still be under way."""
+        rtt_s = self.rtt_s * (HOLD_RTT_NODE if self.is_relay else HOLD_RTT)
+        hold_s = min(HOLD_MAX_S, max(HOLD_MIN_S, rtt_s))
+        repeated = self._repeated.get((track.kind, position))
+        if now - max(repeated or 0.0, track.late.get(position, 0.0)) < hold_s:
+            return 0
+        return 1 if repeated is None else COPIES_AGAIN
+
+    def _note_repeat(self, track: Track, position: int, now: float) -> None:
+        self._repeated[track.kind, position] = now
+        if len(self._repeated) > MAX_REPEATED:
+            del self._repeated[next(iter(self._repeated))]
 
     def pending(self, track: Track, limit: int) -> list[bytes]:
         """The next packets of a track for a viewer that catches up, at most `limit`."""
