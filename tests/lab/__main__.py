@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.lab import report
 from tests.lab.line import Conditions
-from tests.lab.loss import loss
+from tests.lab.loss import browser_loss, loss
 from tests.lab.ports import Ports
 
 
@@ -64,6 +64,9 @@ def _loss_arguments(parser: argparse.ArgumentParser) -> None:
     add("--jitter", type=float, default=0.0, metavar="MS", help="on top, at random (0)")
     add("--reorder", type=float, default=0.0, metavar="PERCENT", help="overtaken packets (0)")
     add("--seconds", type=float, default=30.0, help="of the measurement (30)")
+    add("--chromium", action="store_true", help="one Chromium in place of the measuring viewers")
+    add("--audio-nack", action="store_true", help="let Chromium ask for lost sound again")
+    add("--target", type=int, default=0, metavar="MS", help="Chromium's least jitter delay (0)")
     add("--viewers", type=int, default=1, help="at the end of the chain (1)")
 
 
@@ -75,6 +78,11 @@ async def _loss(arguments: argparse.Namespace) -> object:
         jitter_ms=arguments.jitter,
         reorder=arguments.reorder / 100,
     )
+    if arguments.chromium:
+        return await browser_loss(
+            arguments.hops, conditions, arguments.seconds, Ports(arguments.ports), arguments.seed,
+            _say, audio_nack=arguments.audio_nack, target_ms=arguments.target,
+        )  # fmt: skip
     return await loss(
         arguments.hops, conditions, arguments.seconds, arguments.viewers,
         Ports(arguments.ports), arguments.seed, _say,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -13,13 +15,15 @@ from typing import Any
 
 from tests.bench.dtls import Identity
 from tests.bench.publisher import Plan, Publisher
+from tests.bench.signalling import Client
 from tests.bench.source import Cut
 from tests.lab.arrivals import Figures
+from tests.lab.browser import Played, chromium
 from tests.lab.line import Conditions
 from tests.lab.nodes import Node
 from tests.lab.ports import Ports
 from tests.lab.probe import KINDS, Probe
-from tests.lab.proxy import Edge, Lines
+from tests.lab.proxy import ROOT, Edge, Lines
 
 STREAM = "lab"
 TIERS = ("centre", "province", "city", "county", "township", "village")
@@ -58,12 +62,28 @@ class LossRow:
     join_ms: list[float] = field(default_factory=list)
     keyframes_missed: int = 0
     proxy_cpu_share: float = 0.0
+    lag_max_ms: float = 0.0
+    played: Played | None = None
     disturbed: int = 0
 
     def unrepaired_share(self, kind: str) -> float:
         """Of all viewers together, 0 to 1."""
         expected = sum(f.expected for f in self.tracks[kind])
         return sum(f.unrepaired for f in self.tracks[kind]) / max(1, expected)
+
+
+class Lag:
+    """How late this process was woken at worst: what a busy machine adds to every figure."""
+
+    def __init__(self) -> None:
+        self.max_ms = 0.0
+
+    async def watch(self) -> None:
+        """Measure until cancelled."""
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0.005)
+            self.max_ms = max(self.max_ms, round(1000 * (time.monotonic() - before) - 5, 1))
 
 
 class Chain:
@@ -98,6 +118,34 @@ async def chain(hops: int, ports: Ports, seed: int) -> AsyncIterator[Chain]:
         yield Chain(nodes, lines)
 
 
+@contextlib.asynccontextmanager
+async def picture(url: str, size: str) -> AsyncIterator[None]:
+    """`terrace publish test:` as a process: a real picture, for a browser."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "web.cli", "publish", "test:", f"{url}/whip/{STREAM}",
+        "--size", size, "--quiet",
+        cwd=ROOT, stdin=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        await _until_live(url)
+        yield
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+async def _until_live(url: str) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            client = Client(url)
+            node = json.loads((await client.expect(200, "GET", "/api/node")).body)
+            await client.close()
+            if any(stream["state"] == "live" for stream in node["streams"]):
+                return
+            await asyncio.sleep(0.1)
+
+
 @contextlib.contextmanager
 def publishing(url: str) -> Any:
     """The bench's publisher as a process: 1 Mbit/s, 160 packets a second."""
@@ -123,14 +171,18 @@ async def loss(
             try:
                 for index in range(viewers):
                     probe = await _join(tree.last_url, f"probe-{index}", row)
-                    probes.append(probe)  # noqa: PERF401 - those that joined are closed below
+                    probes.append(probe)
                 # The first second holds the join's own burst and the beginning of all repair.
                 await asyncio.sleep(2.0)
+                lag = Lag()
+                watch = asyncio.create_task(lag.watch())
                 begin, cpu = time.monotonic(), _cpu_s(tree.lines.pid)
                 await asyncio.sleep(seconds)
                 end = time.monotonic()
                 row.proxy_cpu_share = (_cpu_s(tree.lines.pid) - cpu) / (end - begin)
                 await asyncio.sleep(SETTLE_S)
+                watch.cancel()
+                row.lag_max_ms = lag.max_ms
                 for kind in KINDS:
                     row.tracks[kind] = [p.figures(kind, begin, end) for p in probes]
                 row.rtt_ms = round(1000 * max(p.rtt_s for p in probes), 1)
@@ -140,6 +192,33 @@ async def loss(
             finally:
                 for probe in probes:
                     await probe.close()
+    return row
+
+
+async def browser_loss(
+    hops: int, conditions: Conditions, seconds: float, ports: Ports, seed: int, say: Say,
+    *, audio_nack: bool = False, target_ms: int = 0,
+) -> LossRow:  # fmt: skip
+    """The same chain under Chromium, with a real picture."""
+    row = LossRow(hops, conditions, seconds, 1)
+    async with chain(hops, ports, seed) as tree, picture(tree.nodes[0].url, "640x360"):
+        await tree.lines.set_all(conditions)
+        async with chromium() as player:
+            say(f"{hops} hops up, Chromium joins through them")
+            await player.play(
+                f"{tree.last_url}/whep/{STREAM}", audio_nack=audio_nack, target_ms=target_ms
+            )
+            # Its jitter buffer learns the line for some seconds.
+            await asyncio.sleep(5.0)
+            lag = Lag()
+            watch = asyncio.create_task(lag.watch())
+            await player.begin()
+            await asyncio.sleep(seconds)
+            row.played = await player.played(seconds)
+            watch.cancel()
+            row.lag_max_ms = lag.max_ms
+            for node in tree.nodes:
+                row.nodes += await _hop_figures(node)
     return row
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.lab.browser import Played
 from tests.lab.loss import LossRow
 
 # Unrepaired share that a chain may leave: (loss per hop up to, bound).
@@ -54,6 +55,11 @@ def _loss(row: LossRow) -> tuple[str, bool]:
                 max(f.wait_ms for f in figures),
             )
         )
+    played = row.played
+    if played is not None:
+        failed = failed or played.freezes > 0
+        lines += [f"  {name}: {getattr(played, name)}" for name in Played.__slots__]
+        lines += ["", f"this process was woken {row.lag_max_ms} ms late at worst", ""]
     lines += _table(
         ("viewer", "expected", "unrepaired", "share", "bound", "repaired", "asked", "dup",
          "late p50", "p99", "max ms", "stall ms", "in-order ms"),
@@ -64,5 +70,9 @@ def _loss(row: LossRow) -> tuple[str, bool]:
         ("node", "kind", "packets", "lost", "repaired", "asked", "resent"),
         [(n.node, n.kind, n.packets, n.lost, n.repaired, n.asked, n.resent) for n in row.nodes],
     )
-    lines += ["", f"joins {row.join_ms} ms, sessions disturbed {row.disturbed}"]
+    lines += [
+        "",
+        f"joins {row.join_ms} ms, sessions disturbed {row.disturbed},"
+        f" this process was woken {row.lag_max_ms} ms late at worst",
+    ]
     return "\n".join(lines), failed
