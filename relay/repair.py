@@ -26,8 +26,8 @@ ROUND_TRIPS = 15
 # Rings hold about two seconds; a picture later than that has been skipped by its player.
 MAX_AGE_S = 1.5
 # More than this at once is an outage, not loss: a keyframe helps, repeating everything does not.
-MAX_GAP = 600
-MAX_MISSING = 1000
+MAX_GAP = 1500
+MAX_MISSING = 2000
 
 
 @dataclass(slots=True)
@@ -114,10 +114,11 @@ class Missing:
         # A round trip and some for the answer; longer when it did not come.
         return max(0.02, 1.25 * self.rtt_s) * (1 + 0.25 * (tries - 1))
 
-    def restart(self) -> None:
-        """Begin anew: another line of numbers follows."""
-        self._highest = -1
-        self._wants.clear()
+    def renew(self, now: float) -> None:
+        """Begin asking anew: another parent will be asked for what is still missing."""
+        for want in self._wants.values():
+            want.since_s = want.next_s = now
+            want.tries = 0
 
     @property
     def waiting(self) -> bool:

@@ -26,6 +26,8 @@ CATCH_UP_PACKETS = 24
 KEYFRAME_EVERY_S = 1.0
 REPORT_EVERY_S = 2.0
 MAX_PENDING = 8192
+# A node that changes parents is served from where it stopped if that is no further back.
+MAX_RESUME = 1500
 
 GroupKey = tuple[Shape | None, Shape | None, int]
 
@@ -127,14 +129,32 @@ class Stream:
 
     # ------------------------------------------------------------ viewers
 
-    def add_viewer(self, viewer: Viewer, now: float | None = None) -> None:
-        """Begin to serve a connected viewer."""
+    def have(self) -> dict[int, int]:
+        """The last sequence number of each track, by SSRC: what a new parent need not send."""
+        return {
+            t.numbering.source: t.numbering.source_sequence(t.highest)
+            for t in self.tracks.values()
+            if t.highest >= 0
+        }
+
+    def add_viewer(
+        self, viewer: Viewer, have: dict[int, int] | None = None, now: float | None = None
+    ) -> None:
+        """Begin to serve a connected viewer.
+
+        A node that comes from another parent tells what it has (`have`, sequence numbers by
+        SSRC) and gets everything after that from the ring.
+        """
         now = time.monotonic() if now is None else now
         self.viewers.add(viewer)
         for kind, track in self.tracks.items():
             viewer.position[kind] = track.flushed
         self._report_to([viewer], now)
         video = self.tracks.get("video")
+        if have and self._resume(viewer, have):
+            self._catching_up.append(viewer)
+            self._port.hurry()
+            return
         if video is not None and "video" in viewer.legs:
             start = video.start_position(now)
             if start < 0:
@@ -144,6 +164,16 @@ class Stream:
             viewer.position["video"] = start
         self._catching_up.append(viewer)
         self._port.hurry()
+
+    def _resume(self, viewer: Viewer, have: dict[int, int]) -> bool:
+        """Place a viewer right after what it has; False when the ring does not reach back."""
+        for kind, track in self.tracks.items():
+            if track.ssrc in have and track.highest >= 0:
+                position = track.position_of(have[track.ssrc]) + 1
+                if track.highest - position > MAX_RESUME:
+                    return False
+                viewer.position[kind] = min(position, track.flushed)
+        return all(t.ssrc in have for k, t in self.tracks.items() if k in viewer.legs)
 
     def remove_viewer(self, viewer: Viewer) -> None:
         """Stop serving a viewer (also one that was never added)."""

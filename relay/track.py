@@ -18,7 +18,7 @@ AUDIO_RING = 512
 # A joiner is started from a keyframe no older than this: more would be a burst of stale picture.
 MAX_KEYFRAME_AGE_S = 5.0
 # Packets that came out of order, whose time of forwarding is remembered.
-MAX_LATE = 512
+MAX_LATE = 2048
 
 
 @dataclass(slots=True)
@@ -44,6 +44,7 @@ class Track:
         "_detect",
         "_frame_position",
         "_frame_timestamp",
+        "_keyframe_timestamp",
         "_mask",
         "_ring",
         "bytes",
@@ -73,6 +74,7 @@ class Track:
         self._detect = rtp.keyframe_detector(fmt.codec) if fmt.kind == "video" else None
         self._frame_timestamp = -1
         self._frame_position = 0
+        self._keyframe_timestamp = -1
         self.highest = -1
         self.flushed = 0
         self.keyframe_position = -1
@@ -127,6 +129,10 @@ class Track:
         if timestamp != self._frame_timestamp and position == self.highest:
             self._frame_timestamp = timestamp
             self._frame_position = position
+        if timestamp == self._keyframe_timestamp and position < self.keyframe_position:
+            # Lost and repaired: without its parameter sets a joiner could not decode the rest.
+            self.keyframe_position = position
+            return
         assert self._detect is not None
         if self._detect(kept, 16 + 4 * kept[15]):
             # Parameter sets and delimiters go before the slice, under the same timestamp.
@@ -134,6 +140,7 @@ class Track:
             start = min(position, self._frame_position) if same else position
             if start > self.keyframe_position:
                 self.keyframe_position = start
+                self._keyframe_timestamp = timestamp
                 self.keyframe_at_s = now
                 self.keyframes += 1
 
@@ -142,6 +149,11 @@ class Track:
         if position > self.highest or position <= self.highest - self._mask:
             return None
         return self._ring[position & self._mask]
+
+    @property
+    def oldest(self) -> int:
+        """The first position that the ring may still hold."""
+        return self.highest - self._mask + 1
 
     def position_of(self, sequence: int) -> int:
         """The position that a sequence number near the newest packet stands for."""

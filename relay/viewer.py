@@ -19,14 +19,18 @@ if TYPE_CHECKING:
 # that asks for more has a line that repeating would only choke.
 REPAIR_BURST = 300.0
 REPAIR_PER_S = 150.0
+# A node asks for many viewers, and for a whole gap after it has changed parents.
+RELAY_FACTOR = 10.0
 # A packet that went out less than a round trip ago may still be under way: a request for it then
 # says nothing. A node asks every few milliseconds until it has it; a browser asks again after just
 # one round trip, and means it.
 HOLD_RTT_NODE, HOLD_RTT = 1.15, 0.9
-HOLD_MIN_S, HOLD_MAX_S = 0.015, 0.3
-# What is asked for again after that goes out twice: the line loses much, and time is short.
+HOLD_MIN_S, HOLD_MAX_S, HOLD_UNKNOWN_S = 0.015, 0.3, 0.1
+# What is asked for again after that goes out twice: the line loses much, and time is short. Not
+# when a whole gap is asked for, which would be a flood.
 COPIES_AGAIN = 2
-MAX_REPEATED = 1024
+FEW = 50
+MAX_REPEATED = 4096
 # Without RTX a repeat carries its old number, and libsrtp refuses what lies outside its window.
 REPLAY_WINDOW = 1000
 
@@ -128,15 +132,19 @@ class Viewer:
         self.nacks += len(nack.seqs)
         gone = now - self._repair_at_s
         self._repair_at_s = now
-        self._repair_tokens = min(REPAIR_BURST, self._repair_tokens + gone * REPAIR_PER_S)
+        factor = RELAY_FACTOR if self.is_relay else 1.0
+        self._repair_tokens = min(
+            REPAIR_BURST * factor, self._repair_tokens + gone * REPAIR_PER_S * factor
+        )
         leg, shape = self.legs[track.kind], self.shapes[track.kind]
+        most = COPIES_AGAIN if len(nack.seqs) <= FEW else 1
         answers: list[bytes] = []
         for sequence in nack.seqs:
             position = track.position_of(sequence)
             kept = track.get(position)
             if kept is None:
                 continue
-            copies = self._copies(track, position, now)
+            copies = min(most, self._copies(track, position, now))
             if self._repair_tokens < copies:
                 continue
             shaped = rtp.reshape(kept, shape)
@@ -159,7 +167,7 @@ class Viewer:
     def _copies(self, track: Track, position: int, now: float) -> int:
         """How often to repeat a packet now: not while it may still be under way."""
         rtt_s = self.rtt_s * (HOLD_RTT_NODE if self.is_relay else HOLD_RTT)
-        hold_s = min(HOLD_MAX_S, max(HOLD_MIN_S, rtt_s))
+        hold_s = min(HOLD_MAX_S, max(HOLD_MIN_S, rtt_s or HOLD_UNKNOWN_S))
         repeated = self._repeated.get((track.kind, position))
         if now - max(repeated or 0.0, track.late.get(position, 0.0)) < hold_s:
             return 0
@@ -173,7 +181,7 @@ class Viewer:
     def pending(self, track: Track, limit: int) -> list[bytes]:
         """The next packets of a track for a viewer that catches up, at most `limit`."""
         shape = self.shapes[track.kind]
-        at, end = self.position[track.kind], track.flushed
+        at, end = max(self.position[track.kind], track.oldest), track.flushed
         found: list[bytes] = []
         while at < end and len(found) < limit:
             kept = track.get(at)
