@@ -337,7 +337,10 @@ class Node:
         )
         # A node below sends all its streams from one address: its SSRCs tell which is which.
         peer.ssrcs.update(ssrc for media in offer.media for ssrc in media.ssrcs)
-        session.source = Source(stream, peer, accepted, Channel.new_ssrc(), estimate=estimate)
+        session.source = Source(
+            stream, peer, accepted, Channel.new_ssrc(), estimate=estimate,
+            from_node=bool(request.relay_id),
+        )  # fmt: skip
         return self._open(session, offer, legs, transport)
 
     def _publisher(self, request: Request) -> Publisher:

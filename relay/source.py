@@ -93,7 +93,8 @@ class _Line:
 class Source:
     """The peer that a stream's packets come from, as its media handler.
 
-    `ssrc` is our own, for reports. `began` is set with the first packet.
+    `ssrc` is our own, for reports. `from_node`: the peer is a node, which answers as ours do.
+    `began` is set with the first packet.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Source:
         ssrc: int,
         *,
         estimate: bool,
+        from_node: bool = False,
     ) -> None:
         self.stream = stream
         self.peer = peer
@@ -114,6 +116,7 @@ class Source:
         self.bytes = 0
         self.keyframes_asked = 0
         self.retired = False
+        self._from_node = from_node
         self.began = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._lines: dict[int, _Line] = {}
@@ -158,7 +161,8 @@ class Source:
             line, parsed = original
         else:
             line.note(parsed, now)
-        line.missing.arrived(parsed.seq, now)
+        if line.missing.arrived(parsed.seq, now):
+            self.stream.hurry()
         track = line.track
         kept = track.insert(data, parsed, line.ssrc, rtp.abs_send_time(now), now)
         if kept is None:
@@ -194,6 +198,7 @@ class Source:
                 if ssrc in self._inherited:
                     line.missing = self._inherited.pop(ssrc)
                     line.missing.renew(time.monotonic())
+                line.missing.eager = self._from_node
                 self._lines[ssrc] = line
                 return line
         return None
@@ -241,7 +246,8 @@ class Source:
         for line in self._lines.values():
             if not line.rtx and line.missing.waiting:
                 waiting = True
-                line.missing.rtt_s = self.peer.rtt_s or 0.05
+                if self.peer.rtt_s:
+                    line.missing.rtt_s = self.peer.rtt_s
                 ask = line.missing.due(now)
                 if ask:
                     report = rtcp.receiver_report(self.ssrc, [])

@@ -85,6 +85,10 @@ class Stream:
         if len(self._pending) < MAX_PENDING:
             self._pending.append((kind, kept))
 
+    def hurry(self) -> None:
+        """Have the next tick soon: something is missing and will have to be asked for."""
+        self._port.hurry()
+
     def flush(self, now: float) -> Iterator[None]:
         """Send what has arrived to all live viewers, in chunks."""
         self._admit(now)

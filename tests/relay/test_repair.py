@@ -130,9 +130,10 @@ def test_another_parent_is_asked_for_everything_anew() -> None:
     """What the one before did not answer may be in the ring of the next."""
     missing = Missing(rtt_s=0.001)
     arrivals(missing, 10, 13)
-    for ms in range(0, 1000, 100):
+    missing.due(0.010)
+    missing.arrived(11, 0.011)
+    for ms in range(100, 1000, 100):
         missing.due(ms / 1000)
-    missing.arrived(11, 1.0)
     missing.renew(1.0)
     tries = sum(bool(missing.due(1.0 + ms / 1000)) for ms in range(1500))
     assert tries == MAX_TRIES
