@@ -56,6 +56,10 @@ class Upstream:
 
     def __init__(self) -> None:
         self.asked_s: list[float] = []
+        self.retired = False
+
+    def retire(self) -> None:
+        self.retired = True
 
     def ask_keyframe(self, track: Track, now: float) -> None:
         assert track.kind == "video"
