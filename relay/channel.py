@@ -12,13 +12,13 @@ import logging
 import random
 import secrets
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from relay import sdp, tree
 from relay.errors import HandshakeFailed, Refused
 from relay.peer import Peer
-from relay.sdp import Format, Leg
+from relay.sdp import Format, Layer, Leg
 from relay.source import Source
 from relay.stream import Stream
 from relay.track import Track
@@ -35,6 +35,8 @@ CONSENT_S = 30.0
 # No packet for this long: the publisher is there but silent.
 SILENT_S = 3.0
 REPULL_FOR_S = 60.0
+# The parent is asked this often which layers it has, beside when our own wish changes.
+LAYERS_EVERY_S = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,8 @@ class Channel:
         self._linger_s = linger_s
         self._grace_s = grace_s
         self._idle_since_s: float | None = time.monotonic()
+        self._needed: frozenset[str] = frozenset()
+        self._need_changed = asyncio.Event()
 
     # ------------------------------------------------------------ tracks
 
@@ -113,14 +117,39 @@ class Channel:
         if stream is not None:
             present = {kind: track.format.codec for kind, track in stream.tracks.items()}
             if wanted == present:
+                for leg in legs:
+                    self._extend(stream, leg)
                 return stream
             log.info("formats-changed stream=%s from=%s to=%s", self.name, present, wanted)
             self.end_viewers("the broadcast changed its format")
             self._port.call(self._port.remove_forwarder, stream)
-        tracks = [Track(leg.format, leg.ssrc or new_ssrc()) for leg in legs]
+        tracks = [
+            Track(leg.format, layer.ssrc or new_ssrc(), layer.rid)
+            for leg in legs
+            for layer in leg.layers or (Layer("", leg.ssrc),)
+        ]
+        for track, layer in zip(
+            tracks, (n for g in legs for n in g.layers or (Layer(""),)), strict=True
+        ):
+            if layer.bitrate_bps:
+                track.announced_bps, track.announced_s = layer.bitrate_bps, time.monotonic()
         self.stream = Stream(self.name, tracks, self._port)
         self._port.call(self._port.add_forwarder, self.stream)
         return self.stream
+
+    def _extend(self, stream: Stream, leg: Leg) -> None:
+        """Let a stream have the layers of a leg that it does not have yet."""
+        if not leg.layers:
+            return
+        main = stream.tracks[leg.format.kind]
+        if not main.rid:
+            # A picture that had one layer: that is the largest of those to come.
+            main.rid = leg.layers[-1].rid
+        known = {t.rid for t in stream.layers}
+        for layer in reversed(leg.layers):
+            if layer.rid not in known:
+                track = Track(main.format, layer.ssrc or new_ssrc(), layer.rid)
+                self._port.call(stream.add_layer, track)
 
     def end_viewers(self, why: str) -> None:
         """End all viewing sessions; each tells its peer."""
@@ -233,10 +262,58 @@ class Channel:
     def _attach_pull(self, link: Link) -> None:
         stream = self.use_formats(link.legs)
         source = Source(stream, link.peer, link.legs, new_ssrc(), estimate=False)
-        link.peer.ssrcs.update(s for leg in link.legs for s in (leg.ssrc, leg.rtx_ssrc) if s)
+        loop = asyncio.get_running_loop()
+
+        def need(layers: frozenset[Track]) -> None:
+            loop.call_soon_threadsafe(self._need, layers)
+
+        source.on_need(need)
+        for leg in link.legs:
+            pairs = [(leg.ssrc, leg.rtx_ssrc), *((n.ssrc, n.rtx_ssrc) for n in leg.layers)]
+            link.peer.ssrcs.update(ssrc for pair in pairs for ssrc in pair if ssrc)
         self.pull, self.pull_source, self.pull_refused = link, source, None
         self.fed_by, self.source_gone_s = "parent", None
         self._port.call(source.attach)
+
+    def _need(self, layers: frozenset[Track]) -> None:
+        """Note which layers are watched below; `_tell_layers` passes it on."""
+        self._needed = frozenset(t.rid for t in layers)
+        self._need_changed.set()
+
+    async def _tell_layers(self, uplink: Uplink, link: Link) -> None:
+        """Tell the parent which layers we take, when that changes and every now and then.
+
+        The parent's answer tells which layers there are.
+        """
+        if self._needed:
+            self._need_changed.set()
+        while True:
+            try:
+                async with asyncio.timeout(LAYERS_EVERY_S):
+                    await self._need_changed.wait()
+            except TimeoutError:
+                pass
+            self._need_changed.clear()
+            report = await uplink.take_layers(link, sorted(self._needed))
+            if report is not None and self.stream is not None:
+                self._layers_known(self.stream, link, report)
+
+    def _layers_known(self, stream: Stream, link: Link, report: list[Layer]) -> None:
+        """Take over what the parent says of its layers."""
+        now = time.monotonic()
+        leg = next((g for g in link.legs if g.format.kind == "video"), None)
+        if leg is None or self.pull is not link:
+            return
+        if len(report) > 1:
+            self._extend(stream, replace(leg, layers=tuple(report)))
+        by_ssrc = {t.ssrc: t for t in stream.layers}
+        for layer in report:
+            track = by_ssrc.get(layer.ssrc)
+            if track is not None and layer.bitrate_bps:
+                track.announced_bps, track.announced_s = layer.bitrate_bps, now
+            link.peer.ssrcs.update(n for n in (layer.ssrc, layer.rtx_ssrc) if n)
+            if self.pull_source is not None and len(report) > 1:
+                self._port.call(self.pull_source.know, leg, layer)
 
     async def _run_pull(self, uplink: Uplink, path: tuple[str, ...], link: Link) -> None:
         backoff = tree.Backoff()
@@ -247,7 +324,11 @@ class Channel:
                     await uplink.connect(link)
                     gone_s = 0.0
                     backoff.reset()
-                    why = await uplink.watch(link.peer)
+                    telling = asyncio.create_task(self._tell_layers(uplink, link))
+                    try:
+                        why = await uplink.watch(link.peer)
+                    finally:
+                        telling.cancel()
                 except HandshakeFailed as exc:
                     why = str(exc)
                 log.warning("pull-lost stream=%s parent=%s why=%r", self.name, uplink.url, why)
@@ -384,12 +465,30 @@ def new_ssrc() -> int:
 
 def push_legs(stream: Stream) -> list[Leg]:
     """How this node offers its own tracks to its parent."""
-    return [
-        sdp.node_leg(
-            str(index),
-            Format(track.kind, track.format.codec, track.format.fmtp),
-            track.ssrc,
-            new_ssrc() if track.kind == "video" else 0,
-        )
-        for index, track in enumerate(stream.tracks.values())
-    ]
+    legs = []
+    for index, track in enumerate(stream.tracks.values()):
+        fmt = Format(track.kind, track.format.codec, track.format.fmtp)
+        layers = egress_layers(stream) if track.kind == "video" else ()
+        repair = new_ssrc() if track.kind == "video" else 0
+        leg = sdp.node_leg(str(index), fmt, track.ssrc, repair)
+        legs.append(replace(leg, layers=layers, rtx_ssrc=leg_repair(layers, track.ssrc) or repair))
+    return legs
+
+
+def egress_layers(stream: Stream, present: tuple[Layer, ...] = ()) -> tuple[Layer, ...]:
+    """How the layers of a stream are told to a node; none if there is only one.
+
+    Layers in `present` keep the SSRC that their repeats have.
+    """
+    if len(stream.layers) < 2:
+        return ()
+    repairs = {n.ssrc: n.rtx_ssrc for n in present}
+    return tuple(
+        Layer(t.rid, t.ssrc, repairs.get(t.ssrc) or new_ssrc(), round(t.known_bps))
+        for t in stream.layers
+    )
+
+
+def leg_repair(layers: tuple[Layer, ...], ssrc: int) -> int:
+    """The SSRC for the repeats of one layer, or 0."""
+    return next((n.rtx_ssrc for n in layers if n.ssrc == ssrc), 0)

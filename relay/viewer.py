@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from relay import packet as rtp
 from relay import rtcp
+from relay.lane import Lane, Splice
+from relay.layers import Chooser, Line
 from relay.packet import Shape
 from relay.sdp import Leg
 
@@ -26,29 +28,42 @@ REPLAY_WINDOW = 1000
 class Viewer:
     """Belongs to the forwarding thread from `Stream.add_viewer` on.
 
-    `legs` are what was agreed for each kind ("audio", "video"). `position` is the next packet to
-    send per kind while the viewer still catches up.
+    `legs` are what was agreed for each kind ("audio", "video"). `flow` are the tracks that it gets;
+    `position` is the next packet of each to send while the viewer catches up. `waits` are layers
+    that it will get from their next keyframe on, with the position that this must lie behind.
+
+    An end viewer gets one video layer: it has `layer`, and is to have `wanted` (None: no picture).
+    A node below (`is_relay`) gets the layers whose names are in `takes` (None: all); `silent` has
+    those that it once had, with the last position sent.
     """
 
     __slots__ = (
+        "_chooser",
         "_repair_at_s",
         "_repair_tokens",
-        "_rtx_sequence",
+        "_rtx_sequences",
         "bad_rtcp",
+        "flow",
         "fraction_lost",
         "group",
         "is_relay",
         "jitter_s",
         "keyframe_requests",
+        "lane",
+        "layer",
         "legs",
+        "line",
         "nacks",
         "peer",
         "position",
-        "remb_bps",
         "resent",
         "rtt_s",
         "shapes",
+        "silent",
         "stream",
+        "takes",
+        "waits",
+        "wanted",
     )
 
     def __init__(self, stream: Stream, peer: Peer, legs: dict[str, Leg], is_relay: bool) -> None:
@@ -58,18 +73,56 @@ class Viewer:
         self.is_relay = is_relay
         self.shapes = {k: Shape.negotiated(g.payload_type, g.extensions) for k, g in legs.items()}
         self.group: object = None
-        self.position: dict[str, int] = {}
+        self.flow: list[Track] = []
+        self.position: dict[Track, int] = {}
+        self.waits: dict[Track, int] = {}
+        self.layer: Track | None = None
+        self.wanted: Track | None = None
+        self.lane = Lane()
+        self.line = Line()
+        self.takes: frozenset[str] | None = None
+        self.silent: dict[Track, int] = {}
         self.nacks = 0
         self.resent = 0
         self.keyframe_requests = 0
         self.fraction_lost = 0.0
         self.jitter_s = 0.0
         self.rtt_s = 0.0
-        self.remb_bps = 0
         self.bad_rtcp = 0
-        self._rtx_sequence = secrets.randbits(15)
+        self._chooser: Chooser | None = None
+        self._rtx_sequences: dict[int, int] = {}
         self._repair_tokens = REPAIR_BURST
         self._repair_at_s = 0.0
+
+    @property
+    def remb_bps(self) -> int:
+        """What the viewer's receiver estimates for its line; 0 when it has not said."""
+        return self.line.remb_bps
+
+    @property
+    def sound_only(self) -> bool:
+        """Whether the line is too thin for any picture."""
+        return self._chooser is not None and self.wanted is None
+
+    def begin(self, layers: int, now: float) -> int:
+        """The layer to begin with, of so many: the smallest, a thin line is not yet known."""
+        self._chooser = Chooser(now)
+        return 0
+
+    def choose(
+        self, live: list[Track], rates: list[float], audio_bps: float, now: float
+    ) -> Track | None:
+        """The layer to get from now on, None for sound alone."""
+        chooser = self._chooser
+        if chooser is None or not live:
+            return self.wanted
+        if self.wanted is not None:
+            # Layers come and go; a viewer whose layer went is on the next smaller one.
+            order = self.stream.layers
+            here = order.index(self.wanted)
+            chooser.current = max(0, sum(order.index(t) <= here for t in live) - 1)
+        index = chooser.choose(self.line, rates, audio_bps, now)
+        return live[index] if index >= 0 else None
 
     def on_rtp(self, data: bytes, now: float) -> None:
         """A viewer sends no media; what comes is passed over."""
@@ -83,16 +136,23 @@ class Viewer:
             match report:
                 case rtcp.Nack():
                     self._repair(report, now)
-                case rtcp.Pli() | rtcp.Fir():
-                    self.keyframe_requests += 1
-                    self.stream.request_keyframe(now)
+                case rtcp.Pli():
+                    self._keyframe(report.media_ssrc, now)
+                case rtcp.Fir():
+                    for ssrc in report.media_ssrcs[:8]:
+                        self._keyframe(ssrc, now)
                 case rtcp.Remb():
-                    self.remb_bps = report.bitrate_bps
+                    self.line.estimated(report.bitrate_bps, now)
                 case rtcp.ReceiverReport() | rtcp.SenderReport():
                     for block in report.reports:
                         self._report(block, now)
                 case _:
                     pass
+
+    def _keyframe(self, ssrc: int, now: float) -> None:
+        self.keyframe_requests += 1
+        track = self.stream.track_of_ssrc(ssrc) if self.is_relay else self.layer
+        self.stream.request_keyframe(now, track or self.wanted)
 
     def _report(self, block: rtcp.ReportBlock, now: float) -> None:
         track = self.stream.track_of_ssrc(block.ssrc)
@@ -100,6 +160,7 @@ class Viewer:
             return
         if track.kind == "video" or "video" not in self.legs:
             self.fraction_lost = block.fraction_lost / 256
+            self.line.reported(self.fraction_lost)
             self.jitter_s = block.jitter / track.format.clock_rate
         clock = track.sender_clock(now)
         if block.lsr and clock is not None:
@@ -121,15 +182,20 @@ class Viewer:
         leg, shape = self.legs[track.kind], self.shapes[track.kind]
         answers: list[bytes] = []
         for sequence in nack.seqs:
-            position = track.position_of(sequence)
-            kept = track.get(position)
-            if kept is None or self._repair_tokens < 1:
+            if self._repair_tokens < 1:
+                break
+            found = self._packet(track, sequence, shape)
+            if found is None:
                 continue
-            shaped = rtp.reshape(kept, shape)
-            if leg.rtx_type >= 0 and leg.rtx_ssrc:
-                answers.append(rtp.rtx(shaped, leg.rtx_type, leg.rtx_ssrc, self._rtx_sequence))
-                self._rtx_sequence = (self._rtx_sequence + 1) & 0xFFFF
-            elif track.highest - position < REPLAY_WINDOW:
+            shaped, age = found
+            repair_ssrc = leg.repair_of(track.ssrc)
+            if leg.rtx_type >= 0 and repair_ssrc:
+                number = self._rtx_sequences.get(repair_ssrc)
+                if number is None:
+                    number = secrets.randbits(15)
+                answers.append(rtp.rtx(shaped, leg.rtx_type, repair_ssrc, number))
+                self._rtx_sequences[repair_ssrc] = (number + 1) & 0xFFFF
+            elif age < REPLAY_WINDOW:
                 answers.append(shaped)
             else:
                 continue
@@ -138,15 +204,42 @@ class Viewer:
             self.resent += len(answers)
             self.stream.resend(target, answers)
 
+    def _packet(self, track: Track, sequence: int, shape: Shape) -> tuple[bytes, int] | None:
+        """The packet that this viewer knows under a number, and how many ago it was."""
+        if self.is_relay or track.kind != "video":
+            position = track.position_of(sequence)
+            kept = track.get(position)
+            return None if kept is None else (rtp.reshape(kept, shape), track.highest - position)
+        located = self.lane.locate(sequence)
+        if located is None:
+            return None
+        splice, position = located
+        kept = splice.track.get(position)
+        if kept is None or position < splice.start:
+            return None
+        current = self.lane.current
+        assert current is not None
+        age = current.track.highest + current.shift - (position + splice.shift)
+        return self._dress(rtp.reshape(kept, shape), splice, track.ssrc), age
+
+    def _dress(self, shaped: bytes, splice: Splice, ssrc: int) -> bytes:
+        """A packet of a layer under the one SSRC and line of numbers that the viewer sees."""
+        if splice.track.ssrc != ssrc:
+            shaped = rtp.under(shaped, ssrc)
+        return splice.apply(shaped, splice.track.format.codec)
+
     def pending(self, track: Track, limit: int) -> list[bytes]:
         """The next packets of a track for a viewer that catches up, at most `limit`."""
         shape = self.shapes[track.kind]
-        at, end = self.position[track.kind], track.flushed
+        splice = self.lane.current if track is self.layer else None
+        ssrc = self.stream.tracks[track.kind].ssrc
+        at, end = self.position[track], track.flushed
         found: list[bytes] = []
         while at < end and len(found) < limit:
             kept = track.get(at)
             if kept is not None:
-                found.append(rtp.reshape(kept, shape))
+                shaped = rtp.reshape(kept, shape)
+                found.append(shaped if splice is None else self._dress(shaped, splice, ssrc))
             at += 1
-        self.position[track.kind] = at
+        self.position[track] = at
         return found
