@@ -164,7 +164,10 @@ def _timestamps(before: Splice, last: _Last, track: Track, kept: bytes) -> tuple
         apart = ((ours.ntp - theirs.ntp + (1 << 63)) & 0xFFFFFFFFFFFFFFFF) - (1 << 63)
         stood = theirs.timestamp + round(apart / 4294967296 * rate)
         ideal = ours.timestamp + before.ideal - stood & 0xFFFFFFFF
-    elapsed = max(1, round((track.keyframe_at_s - last.arrival_s) * rate))
+    gone_s = track.keyframe_at_s - last.arrival_s
+    if gone_s < -MAX_BACKWARDS_S:
+        return None
+    elapsed = max(1, round(gone_s * rate))
     if ideal is not None:
         ahead = ts_delta(first + ideal & 0xFFFFFFFF, last.timestamp)
         if abs(ahead - elapsed) <= MAX_CLOCK_ERROR_S * rate:
