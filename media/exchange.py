@@ -97,7 +97,7 @@ def prefer_candidates(answer: str, addresses: set[str]) -> str:
         best = sorted((lines[i] for i in inside), key=rank)
         for i, line in zip(inside, best, strict=True):
             lines[i] = line
-    return "\r\n".join(lines) + "\r\n"
+    return "".join(f"{line}\r\n" for line in lines)
 
 
 def _sections(lines: list[str]) -> list[range]:

@@ -18,19 +18,18 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import threading
 import time
 from dataclasses import asdict
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 import av
 
 from .encode import AudioEncoder, VideoEncoder
 from .errors import MediaError, SourceError, SourceLostError
 from .job import Job, Progress
-from .plan import Handling
+from .plan import Handling, VideoPlan
 from .sources import Kind, Plans, Sample, Source, is_live, open_source
 from .timeline import US, Lateness, Pacer, PacketLine, Timeline, back_off_s, opus_samples
 from .whip import Certificate, WhipOutput
@@ -42,6 +41,22 @@ DROP_LATE_S = 0.3
 COUNT_LATE_S = 0.1
 # How long the publisher may take to say goodbye to the node.
 CLOSE_WITHIN_S = 3.0
+
+
+class Output(Protocol):
+    """One session at the node; see `WhipOutput`."""
+
+    def send(self, kind: str, packet: av.Packet[Any], time_us: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Connect(Protocol):
+    """Opens a session."""
+
+    def __call__(
+        self, url: str, certificate: Certificate, *, video: VideoPlan | None, audio: bool
+    ) -> Output: ...
 
 
 class Link:
@@ -92,17 +107,20 @@ class Link:
 
 
 class Feeder:
-    """Takes one source to one node, over breaks of either."""
+    """Takes one source to one node, over breaks of either.
 
-    def __init__(self, job: Job, link: Link) -> None:
-        self._job, self._link = job, link
+    connect: opens the way out, once for each session.
+    """
+
+    def __init__(self, job: Job, link: Link, connect: Connect = WhipOutput) -> None:
+        self._job, self._link, self._connect = job, link, connect
         self._certificate = Certificate()
         self._timeline = Timeline()
         self._pacer = Pacer()
         self._lateness = Lateness()
         self._progress = Progress()
         self._told_at = 0.0
-        self._output: WhipOutput | None = None
+        self._output: Output | None = None
         self._connected = False
         self._plans: Plans | None = None
         self._video: VideoEncoder | None = None
@@ -149,6 +167,8 @@ class Feeder:
                 self._lateness.reset()
                 continue
             if start_us is None:
+                if self._progress.size_bytes == sent and not self._finished():
+                    raise SourceError(f"{self._job.source} has nothing in it that can be sent")
                 if source.live or not self._job.loop:
                     return
                 self._progress.round += 1
@@ -197,6 +217,7 @@ class Feeder:
             if time_us is None:
                 continue
             if self._output is None and not self._begin(sample, source.live):
+                self._tell_progress(time.monotonic())
                 continue
             now = time.monotonic()
             if source.live:
@@ -231,7 +252,7 @@ class Feeder:
                 return False
         elif not self._link.wait_for_connect():
             return False
-        self._output = WhipOutput(
+        self._output = self._connect(
             self._job.url,
             self._certificate,
             video=plans.video,
@@ -321,9 +342,6 @@ class Feeder:
 
 def main() -> int:
     """Do the job that standard input gives."""
-    # The publisher decides when this ends: Ctrl-C and systemd's SIGTERM reach both.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
     line = sys.stdin.readline()
     if not line:
         return 1

@@ -18,27 +18,25 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any
 
 from .errors import MediaError, SettingError
 from .exchange import Exchange, check_url
 from .job import Job, Progress
 from .plan import Wanted
+from .screen import Rates, Screen, clock, status_line
 from .timeline import back_off_s
 
 # Ending takes these two and DELETE at most: under three seconds in all.
 STOP_WITHIN_S = 0.8
-LINE_EVERY_S = 10.0
-REPEAT_AFTER_S = 60.0
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # A session that held for so long was a good one: the next break starts with the shortest wait.
 GOOD_AFTER_S = 10.0
-RATE_OVER_S = 4.0
 
 EXAMPLE = """examples:
   terrace publish lesson.mp4 http://127.0.0.1:8710/whip/lecture --loop
@@ -150,98 +148,6 @@ def check_token(token: str) -> None:
         raise SettingError("the token has characters that a token cannot have")
 
 
-def clock(seconds: float) -> str:
-    """Seconds as 0:02:05."""
-    whole = int(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
-
-
-def status_line(progress: Progress, fps: float, rate_bps: float, duration_s: float | None) -> str:
-    """What is being sent, in one line."""
-    parts = [f"on air {clock(progress.published_s)}"]
-    if duration_s is not None:
-        place = f"{clock(progress.position_s)} of {clock(duration_s)}"
-        parts.append(place if progress.round == 1 else f"{place}, round {progress.round}")
-    parts += [f"{fps:.1f} pictures/s", f"{rate_bps / 1e6:.2f} Mbit/s"]
-    if progress.dropped:
-        parts.append(f"{progress.dropped} dropped")
-    if progress.late:
-        parts.append(f"{progress.late} late")
-    return " · ".join(parts)
-
-
-class Rates:
-    """Pictures and bits a second over the last seconds (pure)."""
-
-    def __init__(self) -> None:
-        self._seen: deque[tuple[float, int, int]] = deque()
-
-    def add(self, now_s: float, frames: int, size_bytes: int) -> tuple[float, float]:
-        """Take in the counts so far; return pictures a second and bits a second."""
-        self._seen.append((now_s, frames, size_bytes))
-        while now_s - self._seen[0][0] > RATE_OVER_S:
-            self._seen.popleft()
-        then_s, then_frames, then_bytes = self._seen[0]
-        span_s = now_s - then_s
-        if span_s <= 0:
-            return 0.0, 0.0
-        return (frames - then_frames) / span_s, (size_bytes - then_bytes) * 8 / span_s
-
-
-class Screen:
-    """What the person sees: a status line in place on a terminal, else a line now and then."""
-
-    def __init__(self, out: TextIO, err: TextIO, *, quiet: bool) -> None:
-        self._out, self._err, self._quiet = out, err, quiet
-        self._in_place = out.isatty()
-        self._open = False
-        self._line_at: float | None = None
-        self._said: dict[str, float] = {}
-
-    def say(self, text: str) -> None:
-        if not self._quiet:
-            self._clear()
-            print(text, file=self._out, flush=True)
-
-    def complain(self, text: str) -> None:
-        self._clear()
-        print(f"terrace publish: {text}", file=self._err, flush=True)
-
-    def repeat(self, text: str, topic: str) -> None:
-        """Complain, but of the same topic only once a minute: a node may be away for hours."""
-        now = time.monotonic()
-        if now - self._said.get(topic, -math.inf) >= REPEAT_AFTER_S:
-            self._said[topic] = now
-            self.complain(text)
-
-    def forget(self) -> None:
-        """What was complained about is over."""
-        self._said.clear()
-
-    def status(self, text: str) -> None:
-        if self._quiet:
-            return
-        now = time.monotonic()
-        if self._in_place:
-            print(f"\r{text}\x1b[K", end="", file=self._out, flush=True)
-            self._open = True
-        elif self._line_at is None:
-            self._line_at = now
-        elif now - self._line_at >= LINE_EVERY_S:
-            self._line_at = now
-            print(text, file=self._out, flush=True)
-
-    def close(self) -> None:
-        if self._open:
-            print(file=self._out, flush=True)
-            self._open = False
-
-    def _clear(self) -> None:
-        if self._open:
-            print("\r\x1b[K", end="", file=self._out, flush=True)
-            self._open = False
-
-
 class Publisher:
     """Steers the feeder: tells it when to connect, and takes its words to the person."""
 
@@ -327,10 +233,11 @@ class Publisher:
         if failure is not None and failure.final:
             raise failure
         self._exchange.release()
-        if self._on_air_since is not None and now - self._on_air_since >= GOOD_AFTER_S:
-            self._failures = 0
+        if self._on_air_since is not None:
+            self._off_air_since = now
+            if now - self._on_air_since >= GOOD_AFTER_S:
+                self._failures = 0
         self._on_air_since = None
-        self._off_air_since = self._off_air_since or now
         if not word:
             self._connect_at = now
             return
@@ -364,13 +271,15 @@ class Publisher:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM end the publishing; a second one ends the process at once."""
+        """Ctrl-C, SIGTERM and SIGHUP end the publishing; a second one the process, at once."""
 
         def stop(number: int, frame: FrameType | None) -> None:
             signal.signal(number, signal.SIG_DFL)
             self._inbox.put({"event": "signal"})
 
-        before = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
+        # One that is ignored stays so: nohup does that.
+        heeded = [n for n in STOP_SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
+        before = {n: signal.signal(n, stop) for n in heeded}
         try:
             yield
         finally:
@@ -384,15 +293,20 @@ class Publisher:
         root = str(Path(__file__).resolve().parent.parent)
         path = environment.get("PYTHONPATH")
         environment["PYTHONPATH"] = f"{root}{os.pathsep}{path}" if path else root
-        feeder = subprocess.Popen(
-            [sys.executable, "-m", "media.feeder"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            text=True,
-            encoding="utf-8",
-            start_new_session=True,
-        )
+        # Ctrl-C and systemd's SIGTERM reach both processes. The feeder has them blocked from its
+        # first moment: it is told from here when to end.
+        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        try:
+            feeder = subprocess.Popen(
+                [sys.executable, "-m", "media.feeder"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment,
+                text=True,
+                encoding="utf-8",
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         threading.Thread(target=self._listen, args=(feeder,), daemon=True).start()
         try:
             self._command(feeder, self._job.to_json())

@@ -32,6 +32,7 @@ from .plan import (
     plan_audio,
     plan_video,
 )
+from .probe import decoded, facts_of, microseconds, video_stream
 from .testcard import BLOCK, SAMPLE_RATE, Card, Tone
 from .timeline import US, FrameRate, Merge
 from .whip import in_band
@@ -39,8 +40,6 @@ from .whip import in_band
 Kind = Literal["video", "audio"]
 
 RTSP_TIMEOUT_S = 10.0
-# How much of a file is looked at for B-frames and the distance of keyframes.
-PROBE_PACKETS = 750
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,13 +202,21 @@ class CardSource:
     preset = "ultrafast"
     LATE_S = 0.2
 
-    def __init__(self, wanted: Wanted, *, sound: bool, wait: Callable[[float], bool]) -> None:
+    def __init__(
+        self,
+        wanted: Wanted,
+        *,
+        sound: bool,
+        wait: Callable[[float], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._fps = Fraction(wanted.fps).limit_denominator(1001)
         width, height = wanted.width // 2 * 2, wanted.height // 2 * 2
         self._card = Card(width, height, self._fps)
         self._sound = Tone() if sound else None
-        self._wait = wait
+        self._wait, self._clock = wait, clock
         self.dropped = 0
+        self._frame = self._block = 0
         self.plans = Plans(
             VideoPlan(
                 Handling.ENCODE,
@@ -222,33 +229,39 @@ class CardSource:
         )
 
     def samples(self, start_us: int | None = None) -> Iterator[Sample]:
-        frame = block = 0
+        self._frame = self._block = 0
         frame_us = int(US / self._fps)
-        start = time.monotonic()
+        start = self._clock()
         while True:
+            frame, block = self._frame, self._block
             picture_s = float(frame / self._fps)
             sound_s = block * BLOCK / SAMPLE_RATE
             picture_next = self._sound is None or picture_s <= sound_s
             due_s = picture_s if picture_next else sound_s
-            late_s = time.monotonic() - start - due_s
-            if late_s > self.LATE_S:
-                skipped = int(late_s * self._fps)
-                frame += skipped
-                self.dropped += skipped
-                block = max(block, int(frame / self._fps * SAMPLE_RATE) // BLOCK)
+            late_s = self._clock() - start - due_s
+            if late_s > self.LATE_S and self._skip_to(due_s + late_s):
                 continue
             if late_s < 0 and self._wait(-late_s):
                 return
             if picture_next:
                 picture = self._card.frame(frame, datetime.now().astimezone())
                 yield Sample("video", round(frame * US / self._fps), frame_us, picture, True)
-                frame += 1
+                self._frame += 1
             elif self._sound is not None:
                 samples = self._sound.block(block).reshape(1, -1)
                 sound = av.AudioFrame.from_ndarray(samples, "s16", "stereo")
                 sound.sample_rate = SAMPLE_RATE
                 yield Sample("audio", block * BLOCK * US // SAMPLE_RATE, 20_000, sound, True)
-                block += 1
+                self._block += 1
+
+    def _skip_to(self, now_s: float) -> bool:
+        """Leave out what should have been sent before; False if that is nothing."""
+        skipped = max(0, int(now_s * self._fps) - self._frame)
+        silent = max(0, int(now_s * SAMPLE_RATE) // BLOCK - self._block) if self._sound else 0
+        self._frame += skipped
+        self._block += silent
+        self.dropped += skipped
+        return skipped > 0 or silent > 0
 
     def close(self) -> None:
         """Nothing is open."""
@@ -261,7 +274,7 @@ class Reader:
         self, container: av.container.InputContainer, plans: Plans, wanted: Wanted
     ) -> None:
         self._container, self._plans = container, plans
-        self._video = container.streams.video[0] if plans.video else None
+        self._video = video_stream(container) if plans.video else None
         self._audio = container.streams.audio[0] if plans.audio else None
         self._filter = None
         if plans.video is not None and self._video is not None:
@@ -287,10 +300,8 @@ class Reader:
             # The filter empties the packet that it is given.
             time_base = packet.time_base
             for part in self._filter.filter(packet):
-                time_us, duration_us = (
-                    microseconds(part.pts, time_base),
-                    microseconds(part.duration, time_base),
-                )
+                time_us = microseconds(part.pts, time_base)
+                duration_us = microseconds(part.duration, time_base)
                 yield Sample("video", time_us, duration_us, part, part.is_keyframe)
             return
         step_us = int(US / self._plans.video.fps) if self._plans.video else 0

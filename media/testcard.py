@@ -21,6 +21,7 @@ import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -72,10 +73,10 @@ def stamp_rows(stamp: Stamp) -> tuple[int, int]:
     )
 
 
-def read_stamp(luma: Plane) -> Stamp | None:
+def read_stamp(luma: npt.NDArray[Any]) -> Stamp | None:
     """Read the bar code from the luma of a picture of any size; None if there is none.
 
-    luma: uint8, shape (height, width).
+    luma: shape (height, width), black 16 or 0, white 235 or 255.
     """
     height, width = luma.shape
     words = []

@@ -12,17 +12,20 @@ import logging
 import random
 import secrets
 import time
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from relay import sdp, tree
 from relay.errors import HandshakeFailed, Refused
+from relay.parents import Parent, Parents
 from relay.peer import Peer
+from relay.pull import Puller
 from relay.sdp import Format, Layer, Leg
 from relay.source import Source
 from relay.stream import Stream
 from relay.track import Track
-from relay.uplink import Link, Uplink
+from relay.uplink import Link
 from relay.viewer import Viewer
 
 if TYPE_CHECKING:
@@ -34,9 +37,6 @@ log = logging.getLogger("relay.channel")
 CONSENT_S = 30.0
 # No packet for this long: the publisher is there but silent.
 SILENT_S = 3.0
-REPULL_FOR_S = 60.0
-# The parent is asked this often which layers it has, beside when our own wish changes.
-LAYERS_EVERY_S = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Publisher:
     def parse(cls, header: str, subject: str, now_ms: int) -> Publisher:
         """Read what a pushing node says, `<milliseconds> <subject>`; Refused 400 if malformed."""
         since, _, name = header.partition(" ")
-        if not since.isdigit() or len(since) > 15 or len(name) > 200:
+        if not since.isascii() or not since.isdigit() or len(since) > 15 or len(name) > 200:
             raise Refused(400, f"The {tree.PUBLISHER_HEADER} header is malformed.")
         return cls(name or subject, min(int(since), now_ms + 60_000))
 
@@ -74,35 +74,34 @@ class Session:
     source: Source | None = None
     publisher: Publisher | None = None
     relay_id: str = ""
+    have: dict[int, int] = field(default_factory=dict)
     answer: str = ""
     started_s: float = field(default_factory=time.monotonic)
     task: asyncio.Task[None] | None = None
 
 
 class Channel:
-    """See the module. `path` is the request path that led to the pull (for the loop check)."""
+    """See the module."""
 
     def __init__(self, name: str, port: Port, linger_s: float, grace_s: float) -> None:
         self.name = name
         self.stream: Stream | None = None
         self.publisher: Session | None = None
         self.last_publisher: Publisher | None = None
-        self.pull: Link | None = None
-        self.pull_source: Source | None = None
-        self.pull_refused: Refused | None = None
+        self.puller: Puller | None = None
+        self.last_pull_source: Source | None = None
         self.push: Link | None = None
-        self.push_viewer: Viewer | None = None
         self.sessions: set[Session] = set()
         self.fed_by = ""
         self.source_gone_s: float | None = None
         self.ended = asyncio.Event()
         self.tasks: set[asyncio.Task[None]] = set()
+        self._pulling: asyncio.Task[None] | None = None
+        self._pushing: asyncio.Task[None] | None = None
         self._port = port
         self._linger_s = linger_s
         self._grace_s = grace_s
         self._idle_since_s: float | None = time.monotonic()
-        self._needed: frozenset[str] = frozenset()
-        self._need_changed = asyncio.Event()
 
     # ------------------------------------------------------------ tracks
 
@@ -118,13 +117,13 @@ class Channel:
             present = {kind: track.format.codec for kind, track in stream.tracks.items()}
             if wanted == present:
                 for leg in legs:
-                    self._extend(stream, leg)
+                    self.extend(stream, leg)
                 return stream
             log.info("formats-changed stream=%s from=%s to=%s", self.name, present, wanted)
             self.end_viewers("the broadcast changed its format")
             self._port.call(self._port.remove_forwarder, stream)
         tracks = [
-            Track(leg.format, layer.ssrc or new_ssrc(), layer.rid)
+            Track(leg.format, layer.ssrc or self.new_ssrc(), layer.rid)
             for leg in legs
             for layer in leg.layers or (Layer("", leg.ssrc),)
         ]
@@ -137,7 +136,7 @@ class Channel:
         self._port.call(self._port.add_forwarder, self.stream)
         return self.stream
 
-    def _extend(self, stream: Stream, leg: Leg) -> None:
+    def extend(self, stream: Stream, leg: Leg) -> None:
         """Let a stream have the layers of a leg that it does not have yet."""
         if not leg.layers:
             return
@@ -148,7 +147,7 @@ class Channel:
         known = {t.rid for t in stream.layers}
         for layer in reversed(leg.layers):
             if layer.rid not in known:
-                track = Track(main.format, layer.ssrc or new_ssrc(), layer.rid)
+                track = Track(main.format, layer.ssrc or self.new_ssrc(), layer.rid)
                 self._port.call(stream.add_layer, track)
 
     def end_viewers(self, why: str) -> None:
@@ -175,7 +174,7 @@ class Channel:
         """What feeds the channel now."""
         if self.publisher is not None:
             return self.publisher.source
-        return self.pull_source
+        return self.puller.source if self.puller is not None else None
 
     @property
     def viewers(self) -> list[Session]:
@@ -201,7 +200,7 @@ class Channel:
         try:
             await peer.connect()
             peer.handler = viewer
-            self._port.call(stream.add_viewer, viewer)
+            self._port.call(stream.add_viewer, viewer, session.have)
             await peer.closed.wait()
         except HandshakeFailed as exc:
             peer.why = str(exc)
@@ -215,9 +214,13 @@ class Channel:
         try:
             await peer.connect()
             before = self.publisher
+            if self._pulling is not None:
+                # The stream now comes from here; what the parent sends would be other numbers.
+                self._pulling.cancel()
+                self._pulling = self.puller = None
             self.publisher, self.last_publisher = session, session.publisher
             self.source_gone_s, self.fed_by = None, "push" if session.relay_id else "publisher"
-            self._port.call(source.attach)
+            self._port.call(source.attach, None)
             if before is not None and before.task is not None:
                 before.peer.why = "replaced by a newer publisher"
                 before.task.cancel()
@@ -249,183 +252,129 @@ class Channel:
         if not self.sessions:
             self._idle_since_s = time.monotonic()
 
-    # ------------------------------------------------------------ pull from the parent
+    # ------------------------------------------------------------ pull from a parent
 
-    async def start_pull(self, uplink: Uplink, path: tuple[str, ...]) -> None:
-        """Ask the parent for the stream; returns when viewers can be answered, or Refused."""
-        link = await uplink.pull(self.name, path, tree.answer_time(path[:-1]))
-        self._attach_pull(link)
-        task = asyncio.create_task(self._run_pull(uplink, path, link), name=f"pull-{self.name}")
+    async def start_pull(
+        self, parents: Parents, path: tuple[str, ...], have: dict[int, int]
+    ) -> None:
+        """Ask the parents for the stream; returns when viewers can be answered, or Refused."""
+        puller = Puller(self, parents, path, have)
+        await puller.start()
+        self.puller = puller
+        self._pulling = self.spawn(puller.run(), "pull")
+
+    def attach_pull(self, source: Source, before: Source | None) -> None:
+        """Let a pull feed the stream; what `before` was asking for is asked of it from now on."""
+        self.fed_by, self.source_gone_s, self.last_pull_source = "parent", None, source
+        self._port.call(source.attach, before)
+
+    def run(self, function: Callable[..., object], *args: object) -> None:
+        """Run something on the forwarding thread."""
+        self._port.call(function, *args)
+
+    def spawn(self, work: Coroutine[object, object, None], what: str) -> asyncio.Task[None]:
+        """Run something for this channel, ended with it."""
+        task = asyncio.create_task(work, name=f"{what}-{self.name}")
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+        return task
 
-    def _attach_pull(self, link: Link) -> None:
-        stream = self.use_formats(link.legs)
-        source = Source(stream, link.peer, link.legs, new_ssrc(), estimate=False)
-        loop = asyncio.get_running_loop()
-
-        def need(layers: frozenset[Track]) -> None:
-            loop.call_soon_threadsafe(self._need, layers)
-
-        source.on_need(need)
-        for leg in link.legs:
-            pairs = [(leg.ssrc, leg.rtx_ssrc), *((n.ssrc, n.rtx_ssrc) for n in leg.layers)]
-            link.peer.ssrcs.update(ssrc for pair in pairs for ssrc in pair if ssrc)
-        self.pull, self.pull_source, self.pull_refused = link, source, None
-        self.fed_by, self.source_gone_s = "parent", None
-        self._port.call(source.attach)
-
-    def _need(self, layers: frozenset[Track]) -> None:
-        """Note which layers are watched below; `_tell_layers` passes it on."""
-        self._needed = frozenset(t.rid for t in layers)
-        self._need_changed.set()
-
-    async def _tell_layers(self, uplink: Uplink, link: Link) -> None:
-        """Tell the parent which layers we take, when that changes and every now and then.
-
-        The parent's answer tells which layers there are.
-        """
-        if self._needed:
-            self._need_changed.set()
-        while True:
-            try:
-                async with asyncio.timeout(LAYERS_EVERY_S):
-                    await self._need_changed.wait()
-            except TimeoutError:
-                pass
-            self._need_changed.clear()
-            report = await uplink.take_layers(link, sorted(self._needed))
-            if report is not None and self.stream is not None:
-                self._layers_known(self.stream, link, report)
-
-    def _layers_known(self, stream: Stream, link: Link, report: list[Layer]) -> None:
-        """Take over what the parent says of its layers."""
-        now = time.monotonic()
-        leg = next((g for g in link.legs if g.format.kind == "video"), None)
-        if leg is None or self.pull is not link:
-            return
-        if len(report) > 1:
-            self._extend(stream, replace(leg, layers=tuple(report)))
-        by_ssrc = {t.ssrc: t for t in stream.layers}
-        for layer in report:
-            track = by_ssrc.get(layer.ssrc)
-            if track is not None and layer.bitrate_bps:
-                track.announced_bps, track.announced_s = layer.bitrate_bps, now
-            link.peer.ssrcs.update(n for n in (layer.ssrc, layer.rtx_ssrc) if n)
-            if self.pull_source is not None and len(report) > 1:
-                self._port.call(self.pull_source.know, leg, layer)
-
-    async def _run_pull(self, uplink: Uplink, path: tuple[str, ...], link: Link) -> None:
-        backoff = tree.Backoff()
-        gone_s = 0.0
-        try:
-            while True:
-                try:
-                    await uplink.connect(link)
-                    gone_s = 0.0
-                    backoff.reset()
-                    telling = asyncio.create_task(self._tell_layers(uplink, link))
-                    try:
-                        why = await uplink.watch(link.peer)
-                    finally:
-                        telling.cancel()
-                except HandshakeFailed as exc:
-                    why = str(exc)
-                log.warning("pull-lost stream=%s parent=%s why=%r", self.name, uplink.url, why)
-                await uplink.leave(link)
-                self.pull = self.pull_source = None
-                now = time.monotonic()
-                gone_s = gone_s or now
-                self.source_gone_s = gone_s
-                while self.pull is None:
-                    if time.monotonic() - gone_s > REPULL_FOR_S:
-                        return
-                    await asyncio.sleep(backoff.wait_s(random.random()))
-                    try:
-                        link = await uplink.pull(self.name, path, tree.ANSWER_WITHIN_S)
-                    except Refused as exc:
-                        self.pull_refused = exc
-                        log.info("pull-refused stream=%s why=%r", self.name, exc.sentence)
-                    else:
-                        self._attach_pull(link)
-        finally:
-            if self.pull is not None:
-                await uplink.leave(self.pull)
-            self.pull = self.pull_source = None
+    @staticmethod
+    def new_ssrc() -> int:
+        """A random SSRC (RFC 3550 section 8.1)."""
+        return secrets.randbelow(0xFFFFFFFE) + 1
 
     # ------------------------------------------------------------ push to the parent
 
     async def start_push(
-        self, uplink: Uplink, legs: list[Leg], own_path: tuple[str, ...], publisher: Publisher
+        self, parents: Parents, legs: list[Leg], own_path: tuple[str, ...], publisher: Publisher
     ) -> None:
-        """Announce the stream at the parent; Refused when the parent will not have it.
+        """Announce the stream at a parent; Refused when the parent will not have it.
 
         A parent that is not reached is no reason to refuse the publisher: the push goes on trying
         in the background.
         """
+        link: tuple[Parent, Link] | None = None
         try:
             within_s = tree.answer_time(own_path[:-1])
-            link = await uplink.push(self.name, legs, own_path, publisher.header(), within_s)
+            link = await self._ask_push(parents, legs, own_path, publisher, within_s)
         except Refused as exc:
             if exc.status not in (502, 503):
                 raise
             log.warning("push-waits stream=%s why=%r", self.name, exc.sentence)
-            link = None
-        task = asyncio.create_task(
-            self._run_push(uplink, legs, own_path, link), name=f"push-{self.name}"
-        )
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        self._pushing = self.spawn(self._run_push(parents, legs, own_path, link), "push")
 
     @property
     def pushing(self) -> bool:
-        """Whether a push to the parent is under way."""
-        return any(t.get_name() == f"push-{self.name}" for t in self.tasks)
+        """Whether a push to a parent is under way."""
+        return self._pushing is not None and not self._pushing.done()
+
+    async def _ask_push(
+        self,
+        parents: Parents,
+        legs: list[Leg],
+        path: tuple[str, ...],
+        publisher: Publisher,
+        within_s: float,
+    ) -> tuple[Parent, Link]:
+        refused: Refused | None = None
+        for parent in parents.in_order(time.monotonic()):
+            try:
+                link = await parent.uplink.push(self.name, legs, path, publisher.header(), within_s)
+            except Refused as exc:
+                if exc.status not in (502, 503):
+                    raise
+                parent.failed()
+                refused = exc
+            else:
+                return parent, link
+        raise refused or Refused(503, "This node has no parent that could be asked.", 2)
 
     async def _run_push(
-        self, uplink: Uplink, legs: list[Leg], path: tuple[str, ...], link: Link | None
+        self,
+        parents: Parents,
+        legs: list[Leg],
+        path: tuple[str, ...],
+        pushed: tuple[Parent, Link] | None,
     ) -> None:
         backoff = tree.Backoff()
-        try:
-            while True:
-                if link is not None:
-                    backoff.reset()
-                    await self._push_until_lost(uplink, link)
-                    link = None
-                await asyncio.sleep(backoff.wait_s(random.random()))
-                publisher = self.last_publisher
-                if publisher is None or self.publisher is None:
-                    continue
-                try:
-                    link = await uplink.push(
-                        self.name, legs, path, publisher.header(), tree.ANSWER_WITHIN_S
-                    )
-                except Refused as exc:
-                    log.warning("push-refused stream=%s why=%r", self.name, exc.sentence)
-                    if exc.status == 409 and self.publisher is not None:
-                        # A newer publisher entered elsewhere: ours has been superseded.
-                        self.publisher.peer.lost("superseded by a newer publisher elsewhere")
-                        return
-        finally:
-            if link is not None:
-                await uplink.leave(link)
+        while True:
+            if pushed is not None:
+                backoff.reset()
+                await self._push_until_lost(*pushed)
+                pushed = None
+            await asyncio.sleep(backoff.wait_s(random.random()))
+            publisher = self.last_publisher
+            if publisher is None or self.publisher is None:
+                continue
+            try:
+                within_s = tree.ANSWER_WITHIN_S
+                pushed = await self._ask_push(parents, legs, path, publisher, within_s)
+            except Refused as exc:
+                log.warning("push-refused stream=%s why=%r", self.name, exc.sentence)
+                if exc.status == 409 and self.publisher is not None:
+                    # A newer publisher entered elsewhere: ours has been superseded.
+                    self.publisher.peer.lost("superseded by a newer publisher elsewhere")
+                    return
 
-    async def _push_until_lost(self, uplink: Uplink, link: Link) -> None:
+    async def _push_until_lost(self, parent: Parent, link: Link) -> None:
         stream = self.stream
         assert stream is not None
+        uplink = parent.uplink
         viewer = Viewer(stream, link.peer, {g.format.kind: g for g in link.legs}, is_relay=True)
         try:
             await uplink.connect(link)
             link.peer.handler = viewer
-            self.push, self.push_viewer = link, viewer
+            self.push = link
             self._port.call(stream.add_viewer, viewer)
-            why = await uplink.watch(link.peer)
+            why = await uplink.watch(link.peer, lambda: parent.link_broken_s)
         except HandshakeFailed as exc:
             why = str(exc)
         finally:
-            self.push = self.push_viewer = None
+            self.push = None
             self._port.call(stream.remove_viewer, viewer)
-            await uplink.leave(link)
+            parent.failed()
+            await asyncio.shield(uplink.leave(link))
         log.warning("push-lost stream=%s parent=%s why=%r", self.name, uplink.url, why)
 
     # ------------------------------------------------------------ the end
@@ -434,11 +383,10 @@ class Channel:
         """Whether this channel has nothing more to do."""
         if self.publisher is not None or any(s.kind == "whip" for s in self.sessions):
             return False
-        if self.pull is not None:
-            return self._idle_since_s is not None and now - self._idle_since_s >= self._linger_s
-        pulling = any(t.get_name() == f"pull-{self.name}" for t in self.tasks)
-        if pulling:
-            return self._idle_since_s is not None
+        if self._pulling is not None and not self._pulling.done():
+            lingers = self.puller is not None and self.puller.pull is not None
+            linger_s = self._linger_s if lingers else 0.0
+            return self._idle_since_s is not None and now - self._idle_since_s >= linger_s
         if self.source_gone_s is None:
             return self._idle_since_s is not None and now - self._idle_since_s > 10
         return self.fed_by == "parent" or now - self.source_gone_s >= self._grace_s
@@ -458,18 +406,13 @@ class Channel:
         self.ended.set()
 
 
-def new_ssrc() -> int:
-    """A random SSRC (RFC 3550 section 8.1)."""
-    return secrets.randbelow(0xFFFFFFFE) + 1
-
-
 def push_legs(stream: Stream) -> list[Leg]:
     """How this node offers its own tracks to its parent."""
     legs = []
     for index, track in enumerate(stream.tracks.values()):
         fmt = Format(track.kind, track.format.codec, track.format.fmtp)
         layers = egress_layers(stream) if track.kind == "video" else ()
-        repair = new_ssrc() if track.kind == "video" else 0
+        repair = Channel.new_ssrc() if track.kind == "video" else 0
         leg = sdp.node_leg(str(index), fmt, track.ssrc, repair)
         legs.append(replace(leg, layers=layers, rtx_ssrc=leg_repair(layers, track.ssrc) or repair))
     return legs
@@ -484,7 +427,7 @@ def egress_layers(stream: Stream, present: tuple[Layer, ...] = ()) -> tuple[Laye
         return ()
     repairs = {n.ssrc: n.rtx_ssrc for n in present}
     return tuple(
-        Layer(t.rid, t.ssrc, repairs.get(t.ssrc) or new_ssrc(), round(t.known_bps))
+        Layer(t.rid, t.ssrc, repairs.get(t.ssrc) or Channel.new_ssrc(), round(t.known_bps))
         for t in stream.layers
     )
 

@@ -6,6 +6,8 @@ headers and one sentence.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import re
 from collections.abc import Awaitable, Callable
@@ -23,6 +25,8 @@ from relay.sdp import MAX_SIZE
 log = logging.getLogger("relay.endpoints")
 
 SDP_TYPE = "application/sdp"
+# Often enough that a middlebox keeps the connection.
+LINK_EVERY_S = 2.0
 FRAGMENT_TYPE = "application/trickle-ice-sdpfrag"
 CORS = {
     "Access-Control-Allow-Origin": "*",
@@ -122,7 +126,8 @@ class Endpoints:
         if grant.relay and tree.NODE_HEADER in request.headers:
             relay_id = request.headers[tree.NODE_HEADER][:32]
         publisher = request.headers.get(tree.PUBLISHER_HEADER, "")
-        return Request(grant, path, relay_id, publisher)
+        have = tree.parse_have(request.headers.get(tree.HAVE_HEADER, "")) if relay_id else {}
+        return Request(grant, path, relay_id, publisher, have)
 
     def _session(self, request: web.Request) -> Session:
         """The session that a URL names; its URL is its secret, a token must still be valid."""
@@ -195,7 +200,7 @@ class Endpoints:
 
     async def health(self, request: web.Request) -> web.StreamResponse:
         """200 while the node serves, 503 while it stops."""
-        if self.node.stopping:
+        if self.node.stopping.is_set():
             return web.Response(status=503, text="stopping\n")
         return web.Response(text="ok\n")
 
@@ -211,7 +216,8 @@ class Endpoints:
     async def tree(self, request: web.Request) -> web.StreamResponse:
         """This node and those below."""
         depth = request.query.get("depth", "")
-        levels = min(int(depth), tree.MAX_HOPS) if depth.isdigit() else tree.MAX_HOPS
+        known = depth.isascii() and depth.isdigit() and len(depth) <= 4
+        levels = min(int(depth), tree.MAX_HOPS) if known else tree.MAX_HOPS
         return web.json_response(await self.node.tree(levels), headers=CORS)
 
     async def access(self, request: web.Request) -> web.StreamResponse:
@@ -229,6 +235,20 @@ class Endpoints:
             "view": grant.relay or grant.may_view(stream),
         }
         return web.json_response(state, headers=CORS)
+
+    async def link(self, request: web.Request) -> web.StreamResponse:
+        """Held open for a child, who learns by its break that this process has died."""
+        self._grant(request).require_relay()
+        response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+        await response.prepare(request)
+        # The child may go at any moment: that is no fault of this node.
+        with contextlib.suppress(ConnectionError):
+            while not self.node.stopping.is_set():
+                await response.write(b"draining\n" if self.node.draining else b"here\n")
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LINK_EVERY_S):
+                        await self.node.stopping.wait()
+        return response
 
     async def child(self, request: web.Request) -> web.StreamResponse:
         """A node below reports (POST /api/children)."""
@@ -283,3 +303,4 @@ def add_routes(app: web.Application, node: Node) -> None:
     router.add_get("/api/tree", ends.tree)
     router.add_get("/api/access", _guard(ends.access))
     router.add_post("/api/children", _guard(ends.child))
+    router.add_get("/api/link", _guard(ends.link))

@@ -37,6 +37,8 @@ SLOTS: Final = 512
 CHUNK_PACKETS: Final = 256
 CHUNK_VIEWERS: Final = 128
 MAX_PACKETS: Final = 64
+# Up to this many packets (times viewers) a chunk's layout costs more than it saves.
+FEW: Final = 6
 MAX_PACKET_SIZE: Final = SLOT_SIZE - 64
 # The kernel's limits for one message (UDP_MAX_SEGMENTS was 64 before Linux 6.9).
 GSO_SEGMENTS: Final = 64
@@ -324,6 +326,7 @@ class Fanout:
         memory = np.zeros(SLOTS * SLOT_SIZE + 64, np.uint8)
         skip = -memory.ctypes.data % 64
         self._slots = memory[skip : skip + SLOTS * SLOT_SIZE].reshape(SLOTS, SLOT_SIZE)
+        self._first_slot = memoryview(self._slots[0])
         self._headers = self._slots.reshape(-1).view(HEADER)
         self._sizes = np.zeros(SLOTS, np.int32)
         base, sizes = self._slots.ctypes.data, self._sizes.ctypes.data
@@ -355,6 +358,10 @@ class Fanout:
         The chunk that goes first changes from call to call, so that a full buffer does not always
         hit the same viewers.
         """
+        if len(group.targets) * len(packets) <= FEW and not group.shifts:
+            for target in group.targets:
+                self._send_few(target, packets)
+            return
         group.prepare()
         members = len(group.targets)
         for at in range(0, len(packets), MAX_PACKETS):
@@ -380,6 +387,9 @@ class Fanout:
 
     def send_to(self, target: Target, packets: Sequence[bytes]) -> None:
         """Send RTP packets to one target (a repair, or the beginning for a joiner)."""
+        if len(packets) <= FEW:
+            self._send_few(target, packets)
+            return
         names = np.array([target.name], np.uint64)
         for at in range(0, len(packets), MAX_PACKETS):
             part = packets[at : at + MAX_PACKETS]
@@ -392,23 +402,46 @@ class Fanout:
         size = len(compound)
         if size > MAX_PACKET_SIZE:
             return
+        self._layout = ()
+        slot, length = self._slot_pointers[0], self._size_pointers[0]
         for target in targets:
-            self._layout = ()
-            self._slots[0, :size] = np.frombuffer(compound, np.uint8)
-            self._sizes[0] = size
-            if lib.srtp_protect_rtcp(
-                target.session, self._slot_pointers[0], self._size_pointers[0]
-            ):
+            ffi.memmove(slot, compound, size)
+            length[0] = size
+            if lib.srtp_protect_rtcp(target.session, slot, length):
                 self.counters.protect_failed += 1
                 continue
-            self.send_raw(self._slots[0, : self._sizes[0]].tobytes(), target.address)
+            self.send_raw(self._first_slot[: length[0]], target.address)
 
-    def send_raw(self, data: bytes, address: tuple[Any, ...]) -> None:
+    def send_raw(self, data: bytes | memoryview, address: tuple[Any, ...]) -> None:
         """Send one datagram as it is (STUN, DTLS, protected RTCP); never waits, never raises."""
         try:
             self._sock.sendto(data, address)
         except OSError:
             self.counters.dropped_error += 1
+
+    def _send_few(self, target: Target, packets: Sequence[bytes]) -> None:
+        """Protect and send packet by packet: quicker than laying out a chunk for so few."""
+        counters, slot, size = self.counters, self._slot_pointers[0], self._size_pointers[0]
+        self._layout = ()
+        for data in packets:
+            length = len(data)
+            if length > MAX_PACKET_SIZE:
+                raise ValueError(f"a packet of {length} bytes does not fit a slot")
+            ffi.memmove(slot, data, length)
+            size[0] = length
+            if lib.srtp_protect(target.session, slot, size):
+                counters.protect_failed += 1
+                continue
+            try:
+                self._sock.sendto(self._first_slot[: size[0]], target.address)
+            except BlockingIOError:
+                counters.dropped_full += 1
+            except OSError:
+                counters.dropped_error += 1
+            else:
+                counters.packets += 1
+                counters.messages += 1
+                counters.bytes += size[0]
 
     # ------------------------------------------------------------ one chunk
 

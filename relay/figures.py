@@ -61,11 +61,7 @@ class Figures:
             "version": __version__,
             "uptime_s": round(now - node.started_s, 1),
             "time": round(time.time(), 3),
-            "parent": config.parents[0] if config.parents else None,
-            "parents": list(config.parents),
-            "parent_state": node.parent_state,
-            "parent_rtt_ms": node.parent_rtt_ms,
-            "error": node.parent_error,
+            **_above(node),
             "transport": {
                 "gso": port.fanout.abilities.gso,
                 "sendmmsg": port.fanout.abilities.sendmmsg,
@@ -110,6 +106,10 @@ class Figures:
             "bitrate_in_bps": sum(self._rate(channel.name, t.ssrc) for t in stream.all_tracks),
             "bitrate_out_bps": self._rate(channel.name, "out"),
             "packets_out": stream.packets_out,
+            "parent": channel.puller.pull.parent.url
+            if channel.puller is not None and channel.puller.pull is not None
+            else None,
+            "parent_changes": channel.puller.changes if channel.puller is not None else 0,
             "publisher_gone_s": None if gone is None else round(now - gone, 1),
             "rtt_ms": round(1000 * _source_rtt(channel), 2),
             "tracks": [self._track(channel, t, now) for t in stream.all_tracks],
@@ -141,6 +141,19 @@ class Figures:
             figures["nacks_in"] = sum(v.nacks for v in viewers)
             figures["resent"] = sum(v.resent for v in viewers)
         return figures
+
+
+def _above(node: Node) -> dict[str, object]:
+    """The parents and the one that serves."""
+    parents = node.parents.all if node.parents is not None else []
+    shown = node.parents.shown if node.parents is not None else None
+    return {
+        "parent": shown.url if shown is not None else None,
+        "parents": [p.url for p in parents],
+        "parent_state": shown.state if shown is not None else "none",
+        "parent_rtt_ms": shown.rtt_ms if shown is not None else 0.0,
+        "error": shown.error if shown is not None else "",
+    }
 
 
 def _source_rtt(channel: Channel) -> float:

@@ -154,10 +154,8 @@ def new_transaction() -> bytes:
     return secrets.token_bytes(12)
 
 
-ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-
-
 def new_credentials() -> tuple[str, str]:
     """A user fragment (8 characters) and a password (24), RFC 8445 section 5.3."""
-    fragment = "".join(secrets.choice(ALPHABET) for _ in range(8))
-    return fragment, secrets.token_urlsafe(18).replace("-", "+").replace("_", "/")
+    # URL-safe base64 but for two characters is what ICE allows (RFC 8839 section 5.4).
+    text = secrets.token_urlsafe(24).replace("-", "+").replace("_", "/")
+    return text[:8], text[8:]

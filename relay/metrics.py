@@ -41,7 +41,7 @@ def _node(text: _Text, node: Node) -> None:
     port, sent = node.port, node.port.fanout.counters
     text.gauge("up_seconds", "Time since start.", time.monotonic() - node.started_s)
     text.gauge("children", "Nodes below that report to this one.", len(node.children))
-    text.gauge("parent_connected", "1 if the parent answers.", node.parent_state == "connected")
+    text.gauge("parent_connected", "1 if the parent answers.", _parent_connected(node))
     text.counter("datagrams_in_total", "Datagrams received.", port.datagrams_in)
     text.counter("packets_out_total", "RTP packets sent.", sent.packets)
     text.counter("bytes_out_total", "RTP bytes sent, SRTP included.", sent.bytes)
@@ -56,6 +56,10 @@ def _node(text: _Text, node: Node) -> None:
     text.counter("bad_datagrams_total", "Datagrams of nobody, or malformed.", bad)
     text.counter("errors_total", "Faults caught in the forwarding thread.", port.errors)
     text.counter("forward_cpu_seconds_total", "CPU time of the forwarding thread.", port.busy_s)
+
+
+def _parent_connected(node: Node) -> bool:
+    return node.parents is not None and any(p.state == "connected" for p in node.parents.all)
 
 
 def _streams(text: _Text, node: Node) -> None:

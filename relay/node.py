@@ -11,25 +11,18 @@ import logging
 import secrets
 import socket
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import aiohttp
 import ifaddr
 
 from relay import __version__, sdp, tree
 from relay.access import Access, Grant
-from relay.channel import (
-    Channel,
-    Publisher,
-    Session,
-    egress_layers,
-    leg_repair,
-    new_ssrc,
-    push_legs,
-)
+from relay.channel import Channel, Publisher, Session, egress_layers, leg_repair, push_legs
 from relay.errors import Refused, SettingError
 from relay.figures import Figures
 from relay.packet import ABS_SEND_TIME
+from relay.parents import Parents
 from relay.peer import NodeCertificate, Peer
 from relay.port import Port
 from relay.sdp import Description, Leg, Local, Media, SdpError, Setup
@@ -41,7 +34,6 @@ log = logging.getLogger("relay.node")
 
 SWEEP_EVERY_S = 0.5
 CONSENT_CHECK_EVERY_S = 3.0
-HEARTBEAT_EVERY_S = 5.0
 CHILD_FORGOTTEN_S = 20.0
 MAX_CHANNELS = 1000
 MAX_CHILDREN = 1000
@@ -83,6 +75,7 @@ class Request:
     path: tuple[str, ...] = ()
     relay_id: str = ""
     publisher: str = ""
+    have: dict[int, int] = field(default_factory=dict)
 
 
 class Node:
@@ -94,18 +87,15 @@ class Node:
         self.channels: dict[str, Channel] = {}
         self.sessions: dict[str, Session] = {}
         self.children: dict[str, Child] = {}
-        self.parent_state = "none" if not config.parents else "unreachable"
-        self.parent_rtt_ms = 0.0
-        self.parent_error = ""
-        self.ancestors: tuple[str, ...] = ()
         self.started_s = time.monotonic()
-        self.stopping = False
+        self.stopping = asyncio.Event()
+        self.draining = False
         self.figures = Figures()
         self._certificate = NodeCertificate.generateCertificate()
         self._pulls: dict[str, asyncio.Task[Channel]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._port: Port | None = None
-        self.uplink: Uplink | None = None
+        self.parents: Parents | None = None
 
     @property
     def port(self) -> Port:
@@ -127,11 +117,15 @@ class Node:
             ) from exc
         self._port.start()
         if config.parents:
-            parent = config.parents[0]
-            self.uplink = Uplink(
-                parent, config.parent_token, self.id, self._port, self._certificate, self.candidates
-            )
-            self._tasks.append(asyncio.create_task(self._heartbeat(), name="heartbeat"))
+            uplinks = [
+                Uplink(
+                    url, config.parent_token, self.id, self._port, self._certificate,
+                    self.candidates,
+                )
+                for url in config.parents
+            ]  # fmt: skip
+            self.parents = Parents(uplinks, self.id, self._about)
+            self._tasks += self.parents.tasks()
         self._tasks.append(asyncio.create_task(self._sweep(), name="sweep"))
         log.info(
             "node-start name=%s id=%s udp=%d gso=%s", config.name, self.id, self._port.number,
@@ -140,7 +134,7 @@ class Node:
 
     async def stop(self) -> None:
         """Tell every peer, end everything, close the socket; takes at most 3 s."""
-        self.stopping = True
+        self.stopping.set()
         for task in [*self._tasks, *self._pulls.values()]:
             task.cancel()
         ends = [c.end("this node is stopping") for c in self.channels.values()]
@@ -148,8 +142,8 @@ class Node:
             async with asyncio.timeout(2.0):
                 await asyncio.gather(*ends, return_exceptions=True)
                 await self.port.finished()
-                if self.uplink is not None:
-                    await self.uplink.close()
+                if self.parents is not None:
+                    await self.parents.close()
         except TimeoutError:
             log.warning("stop-late channels=%d", len(self.channels))
         self.port.stop()
@@ -185,52 +179,22 @@ class Node:
                 del self.children[child.id]
             self.figures.sample(self, now)
 
-    async def _heartbeat(self) -> None:
-        """Tell the parent that we are here; learn who is above us."""
-        assert self.uplink is not None
+    def _about(self) -> dict[str, object]:
+        """What a parent is told about this node."""
         config = self.config
+        # A node that listens everywhere is reached where its request came from.
         host = "" if config.host in ("0.0.0.0", "::") else config.host
-        body = {
+        return {
             "id": self.id, "name": config.name, "tier": config.tier,
             "host": host, "port": config.port,
         }  # fmt: skip
-        while True:
-            try:
-                began = time.monotonic()
-                async with self.uplink.http.post(
-                    f"{self.uplink.url}/api/children", json=body, headers=self.uplink.headers(())
-                ) as response:
-                    if response.status == 200:
-                        answer = await response.json()
-                        self.parent_rtt_ms = round(1000 * (time.monotonic() - began), 2)
-                        self._above(answer)
-                    else:
-                        text = (await response.text())[:300].strip()
-                        self.parent_state = "loop" if response.status == 508 else "refused"
-                        self._parent_problem(text)
-            except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as exc:
-                self.parent_state = "unreachable"
-                self._parent_problem(f"The parent {self.uplink.url} does not answer: {exc}")
-            # The first seconds are short, so that a tree started at once is soon complete.
-            settled = self.parent_state == "connected"
-            await asyncio.sleep(HEARTBEAT_EVERY_S if settled else 1.0)
 
-    def _above(self, answer: object) -> None:
-        ids = answer.get("ancestors", []) if isinstance(answer, dict) else []
-        above = tuple(str(i) for i in ids[: tree.MAX_HOPS + 1])
-        self.ancestors = above
-        if self.id in above:
-            self.parent_state = "loop"
-            self._parent_problem(
-                "The parents form a loop: this node is above its own parent. Check --parent."
-            )
-        else:
-            self.parent_state, self.parent_error = "connected", ""
-
-    def _parent_problem(self, sentence: str) -> None:
-        if sentence != self.parent_error:
-            log.warning("parent-problem state=%s why=%r", self.parent_state, sentence)
-        self.parent_error = sentence
+    @property
+    def ancestors(self) -> tuple[str, ...]:
+        """The ids of all nodes above this one, as far as the parents have told."""
+        if self.parents is None:
+            return ()
+        return tuple(dict.fromkeys(i for p in self.parents.all for i in p.ancestors))
 
     def note_child(self, id: str, name: str, tier: str, url: str) -> tuple[str, ...]:
         """Take a child's sign of life; returns the ids from this node up to the root."""
@@ -249,14 +213,14 @@ class Node:
         """Answer a viewer's offer (WHEP); Refused with status and sentence."""
         self._check_open()
         offer, transport = _read_offer(offer_text)
-        channel = await self._channel_to_view(name, request.path)
+        channel = await self._channel_to_view(name, request)
         stream = channel.stream
         assert stream is not None
         legs = _egress_legs(offer, {k: t.format for k, t in stream.tracks.items()})
         for index, leg in enumerate(legs):
             if leg is not None:
                 track = stream.tracks[leg.format.kind]
-                rtx_ssrc = new_ssrc() if leg.rtx_type >= 0 else 0
+                rtx_ssrc = Channel.new_ssrc() if leg.rtx_type >= 0 else 0
                 legs[index] = replace(leg, ssrc=track.ssrc, rtx_ssrc=rtx_ssrc)
                 if request.relay_id and track.kind == "video":
                     layers = egress_layers(stream)
@@ -271,12 +235,14 @@ class Node:
         peer = self._peer(f"whep {name}", transport)
         session = Session(
             secrets.token_urlsafe(12), "whep", channel, peer, request.grant.subject,
-            relay_id=request.relay_id,
+            relay_id=request.relay_id, have=request.have,
         )  # fmt: skip
         session.viewer = Viewer(stream, peer, chosen, is_relay=bool(request.relay_id))
         if request.relay_id and len(stream.layers) > 1:
-            # A node says which layers it takes once its first viewer is there.
-            session.viewer.takes = frozenset({stream.layers[0].rid})
+            # A node says which layers it takes once its first viewer is there. One that comes from
+            # another parent has had some.
+            had = frozenset(t.rid for t in stream.layers if t.ssrc in request.have)
+            session.viewer.takes = had or frozenset({stream.layers[0].rid})
         return self._open(session, offer, legs, transport)
 
     def take_layers(self, session: Session, rids: list[str]) -> list[dict[str, object]]:
@@ -301,31 +267,31 @@ class Node:
             for track in stream.layers
         ]  # fmt: skip
 
-    async def _channel_to_view(self, name: str, path: tuple[str, ...]) -> Channel:
-        own_path = tree.extend_path(path, self.id)
+    async def _channel_to_view(self, name: str, request: Request) -> Channel:
+        own_path = tree.extend_path(request.path, self.id)
         channel = self.channels.get(name)
         if channel is not None and channel.stream is not None:
-            if channel.pull_refused is not None:
-                raise channel.pull_refused
+            if channel.puller is not None and channel.puller.refused is not None:
+                raise channel.puller.refused
             return channel
-        if self.uplink is None:
+        if self.parents is None:
             raise Refused(404, f"Nobody is publishing '{name}' here.", RETRY_S)
         pull = self._pulls.get(name)
         if pull is None:
             if len(self.channels) >= MAX_CHANNELS:
                 raise Refused(503, "This node carries as many streams as it can.", 10)
-            pull = asyncio.create_task(self._pull(name, own_path), name=f"ask-{name}")
+            pull = asyncio.create_task(self._pull(name, own_path, request.have), name=f"ask-{name}")
             self._pulls[name] = pull
             pull.add_done_callback(lambda _: self._pulls.pop(name, None))
         return await asyncio.shield(pull)
 
-    async def _pull(self, name: str, path: tuple[str, ...]) -> Channel:
+    async def _pull(self, name: str, path: tuple[str, ...], have: dict[int, int]) -> Channel:
         """Ask the parent, once for all who wait."""
-        assert self.uplink is not None
-        if self.parent_state == "loop":
-            raise Refused(508, self.parent_error)
+        assert self.parents is not None
+        if all(p.state == "loop" for p in self.parents.all):
+            raise Refused(508, self.parents.all[0].error)
         channel = Channel(name, self.port, self.config.linger_s, self.config.publisher_grace_s)
-        await channel.start_pull(self.uplink, path)
+        await channel.start_pull(self.parents, path, have)
         self.channels[name] = channel
         return channel
 
@@ -356,8 +322,8 @@ class Node:
             if leg is not None
         ]
         stream = channel.use_formats(numbered)
-        if self.uplink is not None and not channel.pushing:
-            await channel.start_push(self.uplink, push_legs(stream), own_path, publisher)
+        if self.parents is not None and not channel.pushing:
+            await channel.start_push(self.parents, push_legs(stream), own_path, publisher)
         peer = self._peer(f"whip {name}", transport)
         session = Session(
             secrets.token_urlsafe(12), "whip", channel, peer, request.grant.subject,
@@ -366,7 +332,7 @@ class Node:
         estimate = not request.relay_id and any(
             "goog-remb" in leg.feedback and leg.extension_id(ABS_SEND_TIME) for leg in accepted
         )
-        session.source = Source(stream, peer, accepted, new_ssrc(), estimate=estimate)
+        session.source = Source(stream, peer, accepted, Channel.new_ssrc(), estimate=estimate)
         return self._open(session, offer, legs, transport)
 
     def _publisher(self, request: Request) -> Publisher:
@@ -378,7 +344,7 @@ class Node:
     # ------------------------------------------------------------ both
 
     def _check_open(self) -> None:
-        if self.stopping:
+        if self.stopping.is_set():
             raise Refused(503, "This node is stopping; try again in a moment.", RETRY_S)
 
     def _peer(self, label: str, transport: Media) -> Peer:
@@ -460,7 +426,8 @@ def _egress_legs(offer: Description, formats: dict[str, sdp.Format]) -> list[Leg
     for media in offer.media:
         wanted = formats.get(media.kind)
         leg = None
-        if wanted and media.kind not in taken and media.direction in ("recvonly", "sendrecv"):
+        receives = media.direction in ("recvonly", "sendrecv")
+        if wanted and media.kind not in taken and receives and media.offered:
             codec = sdp.choose_egress(media, wanted)
             if codec is not None:
                 leg = sdp.agree(media, codec, wanted.fmtp, sdp.EXTENSIONS[media.kind])
@@ -476,7 +443,7 @@ def _ingest_legs(offer: Description, present: dict[str, str]) -> list[Leg | None
     for media in offer.media:
         leg = None
         sends = media.direction in ("sendonly", "sendrecv")
-        if media.kind in sdp.EXTENSIONS and media.kind not in taken and sends and media.port:
+        if media.kind in sdp.EXTENSIONS and media.kind not in taken and sends and media.offered:
             codec = sdp.choose_ingest(media, present.get(media.kind, ""))
             if codec is not None:
                 uris = sdp.EXTENSIONS[media.kind] + sdp.INGEST_EXTENSIONS

@@ -71,6 +71,10 @@ class Numbering:
         """Map a source's RTP timestamp (of a sender report) onto the line."""
         return (source_timestamp + self._timestamp_shift) & 0xFFFFFFFF
 
+    def source_sequence(self, sequence: int) -> int:
+        """The number that the present source gave to a packet of the line."""
+        return (sequence - self._sequence_shift) & 0xFFFF
+
     @property
     def begun(self) -> bool:
         """Whether any packet was placed yet."""

@@ -235,6 +235,7 @@ class Peer:
         self.remote_candidates: list[Address] = []
         self.last_heard_s = 0.0
         self.check_sent_s = 0.0
+        self.check_began_s = 0.0
         self.check_transaction = b""
         self.rtt_s = 0.0
         self.target: Target | None = None
@@ -292,6 +293,9 @@ class Peer:
 
     def dtls_arrived(self, data: bytes) -> None:
         """Take one DTLS datagram (any handshake or alert record); a full queue drops it."""
+        if self.dtls_client and self._dtls._state is State.NEW:
+            # A client speaks first: this answers another stream's handshake from our address.
+            return
         with contextlib.suppress(asyncio.QueueFull):
             self._transport.queue.put_nowait(data)
 

@@ -102,6 +102,7 @@ class Port:
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
+        self._woken = False
         self._next_tick = 0.0
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="forward", daemon=True)
@@ -116,8 +117,10 @@ class Port:
         """Run a function on the forwarding thread, in the order of the calls."""
         if len(self._calls) < MAX_CALLS:
             self._calls.append((function, args))
-        with contextlib.suppress(BlockingIOError, OSError):
-            os.write(self._wake_write, b"\0")
+        if not self._woken:
+            self._woken = True
+            with contextlib.suppress(BlockingIOError, OSError):
+                os.write(self._wake_write, b"\0")
 
     async def finished(self) -> None:
         """Wait until everything called so far has run."""
@@ -197,11 +200,15 @@ class Port:
             while not self._stopping:
                 now = time.monotonic()
                 idle = not (self._jobs or self._dirty)
-                poll.poll(max(0.0, self._next_tick - now) if idle else 0)
+                ready = poll.poll(max(0.0, self._next_tick - now) if idle else 0)
                 now = time.monotonic()
                 started = time.thread_time()
-                self._drain(now)
+                if any(fd == self._wake_read for fd, _ in ready):
+                    # Cleared before the calls are run: one that comes meanwhile wakes us again.
+                    self._woken = False
+                    os.read(self._wake_read, 4096)
                 self._run_calls()
+                self._drain(now)
                 self._forward(now)
                 if now >= self._next_tick:
                     self._next_tick = now + (FAST_TICK_S if self._tick(now) else SLOW_TICK_S)
@@ -260,10 +267,12 @@ class Port:
         at = 4 if is_rtcp(data) else 8
         ssrc = int.from_bytes(data[at : at + 4], "big")
         for peer in peers:
-            if ssrc in peer.ssrcs:
-                peer.protected(data, address, now)
+            # Two publishers may have chosen the same SSRC: then the cipher tells them apart.
+            if ssrc in peer.ssrcs and peer.protected(data, address, now):
                 return
         for peer in peers:
+            if ssrc in peer.ssrcs:
+                continue
             if peer.target is not None and peer.protected(data, address, now):
                 if len(peer.ssrcs) < 64:
                     peer.ssrcs.add(ssrc)
@@ -277,7 +286,11 @@ class Port:
             self.bad_checks += 1
             return
         if message.kind == ice.REQUEST:
-            peer = self._by_ufrag.get(message.username.partition(":")[0])
+            name = message.username.partition(":")[0]
+            if name not in self._by_ufrag:
+                # The peer may have been told of us and be quicker than our own queue.
+                self._run_calls()
+            peer = self._by_ufrag.get(name)
             if peer is None or not ice.verify(data, message, peer.password.encode()):
                 self.bad_checks += 1
                 return
@@ -295,7 +308,7 @@ class Port:
                 if message.kind == ice.SUCCESS and ice.verify(
                     data, message, peer.remote_password.encode()
                 ):
-                    peer.rtt_s = now - peer.check_sent_s
+                    peer.rtt_s = now - peer.check_began_s
                     peer.heard(address, now, True)
                 return
         self.bad_checks += 1
@@ -308,10 +321,6 @@ class Port:
             self._by_address.pop(address, None)
 
     def _run_calls(self) -> None:
-        try:
-            os.read(self._wake_read, 65536)
-        except BlockingIOError:
-            return
         for _ in range(len(self._calls)):
             function, args = self._calls.popleft()
             try:

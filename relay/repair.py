@@ -17,8 +17,8 @@ MAX_TRIES = 12
 # Rings hold about two seconds; a picture later than that has been skipped by its player.
 MAX_AGE_S = 1.5
 # More than this at once is an outage, not loss: a keyframe helps, repeating everything does not.
-MAX_GAP = 600
-MAX_MISSING = 1000
+MAX_GAP = 1500
+MAX_MISSING = 2000
 
 
 @dataclass(slots=True)
@@ -85,8 +85,14 @@ class Missing:
         self.asked += len(ask)
         return ask
 
+    def renew(self, now: float) -> None:
+        """Begin asking anew: another parent will be asked for what is still missing."""
+        for want in self._wants.values():
+            want.since_s = want.next_s = now
+            want.tries = 0
+
     def restart(self) -> None:
-        """Begin anew: another line of numbers follows."""
+        """Begin anew: what is missing up to here was not wanted."""
         self._highest = -1
         self._wants.clear()
 

@@ -7,6 +7,7 @@ the line carries (REMB). Runs on the forwarding thread.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -100,7 +101,7 @@ class _Line:
 class Source:
     """The peer that a stream's packets come from, as its media handler.
 
-    `ssrc` is our own, for reports. `on_media` is called once, with the first packet.
+    `ssrc` is our own, for reports. `began` is set with the first packet.
     """
 
     def __init__(
@@ -111,7 +112,6 @@ class Source:
         ssrc: int,
         *,
         estimate: bool,
-        on_media: Callable[[], None] | None = None,
     ) -> None:
         self.stream = stream
         self.peer = peer
@@ -121,11 +121,16 @@ class Source:
         self.last_media_s = 0.0
         self.bytes = 0
         self.keyframes_asked = 0
-        self._on_media = on_media
+        self.began = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
         self._lines: dict[int, _Line] = {}
         self._known: dict[int, tuple[Leg, Track, bool]] = {}
+        self._inherited: dict[int, Missing] = {}
         self._extensions = [ExtensionIds(leg.extensions) for leg in legs]
         self._estimator = RemoteBitrateEstimator() if estimate else None
+        self._burst = (0.0, 0, 0)
+        self._burst_bytes = 0
+        self._burst_timestamp = -1
         self._remb: tuple[int, list[int]] | None = None
         self._report_at_s = 0.0
         self._on_need: Callable[[frozenset[Track]], None] | None = None
@@ -166,12 +171,11 @@ class Source:
             self.bad_packets += 1
             return
         self.bytes += len(data)
+        if not self.last_media_s:
+            self._loop.call_soon_threadsafe(self.began.set)
         self.last_media_s = now
         if self._estimator is not None and parsed.abs_send_time >= 0:
-            estimate = self._estimator.add(
-                int(now * 1000), parsed.abs_send_time, len(data) - parsed.payload_start, ssrc
-            )
-            self._remb = estimate or self._remb
+            self._estimate(parsed, len(data), now)
         if line.rtx:
             original = self._original(data, line, parsed)
             if original is None:
@@ -186,10 +190,24 @@ class Source:
         kept = track.insert(data, parsed, line.ssrc, rtp.abs_send_time(now), now)
         if kept is None:
             return
-        if self._on_media is not None:
-            self._on_media()
-            self._on_media = None
         self.stream.push(track, kept)
+
+    def _estimate(self, parsed: Ingest, size: int, now: float) -> None:
+        """Let the estimator see whole frames: it groups packets of one burst anyway, and costs
+        more per call than all the rest of a packet's way in.
+        """
+        assert self._estimator is not None
+        if parsed.timestamp == self._burst_timestamp:
+            self._burst_bytes += size
+        elif self._burst_bytes:
+            at_s, sent, ssrc = self._burst
+            estimate = self._estimator.add(int(at_s * 1000), sent, self._burst_bytes, ssrc)
+            self._remb = estimate or self._remb
+            self._burst_bytes = size
+        else:
+            self._burst_bytes = size
+        self._burst_timestamp = parsed.timestamp
+        self._burst = (now, parsed.abs_send_time, parsed.ssrc)
 
     def _new_line(self, ssrc: int, data: bytes) -> _Line | None:
         """Find out what a new SSRC carries: by what was agreed, its payload type, its rid."""
@@ -208,6 +226,9 @@ class Source:
             if track is None or len(self._lines) >= MAX_LINES:
                 return None
             line = _Line(ssrc, leg, track, extensions, rtx)
+            if ssrc in self._inherited:
+                line.missing = self._inherited.pop(ssrc)
+                line.missing.renew(time.monotonic())
             self._lines[ssrc] = line
             return line
         return None
@@ -318,12 +339,20 @@ class Source:
             ),
         }
 
-    def attach(self) -> None:
-        """Become the stream's source, on the forwarding thread."""
-        for track in self.stream.all_tracks:
-            # Another publisher has another clock; until its first report there is none.
-            if track.numbering.begun:
-                track.clock = None
+    def attach(self, before: Source | None) -> None:
+        """Become the stream's source, on the forwarding thread.
+
+        `before` is the pull that fed the stream up to now, from another parent: what it was
+        asking for is asked of this one. None for a publisher, whose lines are new.
+        """
+        if before is None:
+            for track in self.stream.all_tracks:
+                # Another publisher has another clock; until its first report there is none.
+                if track.numbering.begun:
+                    track.clock = None
+        else:
+            self._inherited = {n.ssrc: n.missing for n in before._lines.values() if not n.rtx}
+            self._inherited.update(before._inherited)
         self.stream.fed_by(self)
         self.peer.handler = self
         self._report_at_s = time.monotonic()

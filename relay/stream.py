@@ -41,6 +41,8 @@ SILENT_POSITIONS = 2048
 FRESH_S = 0.3
 # Encoders start uneven: only an order that stays wrong for this long is changed.
 DISORDER_S = 3.0
+# A node that changes parents is served from where it stopped if that is no further back.
+MAX_RESUME = 1500
 
 
 class GroupKey(NamedTuple):
@@ -223,8 +225,22 @@ class Stream:
 
     # ------------------------------------------------------------ viewers
 
-    def add_viewer(self, viewer: Viewer, now: float | None = None) -> None:
-        """Begin to serve a connected viewer."""
+    def have(self) -> dict[int, int]:
+        """The last sequence number of each track, by SSRC: what a new parent need not send."""
+        return {
+            t.numbering.source: t.numbering.source_sequence(t.highest)
+            for t in self.tracks.values()
+            if t.highest >= 0
+        }
+
+    def add_viewer(
+        self, viewer: Viewer, have: dict[int, int] | None = None, now: float | None = None
+    ) -> None:
+        """Begin to serve a connected viewer.
+
+        A node that comes from another parent tells what it has (`have`, sequence numbers by
+        SSRC) and gets everything after that from the ring.
+        """
         now = time.monotonic() if now is None else now
         self.viewers.add(viewer)
         audio = self.tracks.get("audio")
@@ -232,7 +248,10 @@ class Stream:
             viewer.flow.append(audio)
             viewer.position[audio] = audio.flushed
         self._report_to([viewer], now)
-        for track in self._first_layers(viewer, now):
+        first = self._first_layers(viewer, now)
+        if have and viewer.is_relay and self._resume(viewer, first, have):
+            first = []
+        for track in first:
             start = track.start_position(now)
             if start < 0:
                 self._wait(viewer, track, now)
@@ -243,6 +262,20 @@ class Stream:
                 self._enter(viewer, track, start)
         self._catching_up.append(viewer)
         self._port.hurry()
+
+    def _resume(self, viewer: Viewer, layers: list[Track], have: dict[int, int]) -> bool:
+        """Place a node right after what it has; False when a ring does not reach back."""
+        positions: dict[Track, int] = {}
+        for track in [*viewer.flow, *layers]:
+            if track.ssrc not in have or track.highest < 0:
+                return False
+            position = track.position_of(have[track.ssrc]) + 1
+            if track.highest - position > MAX_RESUME:
+                return False
+            positions[track] = min(position, track.flushed)
+        viewer.flow += layers
+        viewer.position.update(positions)
+        return True
 
     def _first_layers(self, viewer: Viewer, now: float) -> list[Track]:
         """The video layers that a viewer begins with."""

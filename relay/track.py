@@ -48,6 +48,7 @@ class Track:
         "_detect",
         "_frame_position",
         "_frame_timestamp",
+        "_keyframe_timestamp",
         "_mask",
         "_ring",
         "_sampled_bytes",
@@ -85,6 +86,7 @@ class Track:
         self._detect = rtp.keyframe_detector(fmt.codec) if fmt.kind == "video" else None
         self._frame_timestamp = -1
         self._frame_position = 0
+        self._keyframe_timestamp = -1
         self.highest = -1
         self.flushed = 0
         self.keyframe_position = -1
@@ -138,6 +140,10 @@ class Track:
         if timestamp != self._frame_timestamp and position == self.highest:
             self._frame_timestamp = timestamp
             self._frame_position = position
+        if timestamp == self._keyframe_timestamp and position < self.keyframe_position:
+            # Lost and repaired: without its parameter sets a joiner could not decode the rest.
+            self.keyframe_position = position
+            return
         assert self._detect is not None
         if self._detect(kept, 16 + 4 * kept[15]):
             # Parameter sets and delimiters go before the slice, under the same timestamp.
@@ -145,6 +151,7 @@ class Track:
             start = min(position, self._frame_position) if same else position
             if start > self.keyframe_position:
                 self.keyframe_position = start
+                self._keyframe_timestamp = timestamp
                 self.keyframe_at_s = now
                 self.keyframes += 1
 
@@ -153,6 +160,11 @@ class Track:
         if position > self.highest or position <= self.highest - self._mask:
             return None
         return self._ring[position & self._mask]
+
+    @property
+    def oldest(self) -> int:
+        """The first position that the ring may still hold."""
+        return self.highest - self._mask + 1
 
     def position_of(self, sequence: int) -> int:
         """The position that a sequence number near the newest packet stands for."""

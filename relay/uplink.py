@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import secrets
 import time
 from collections.abc import Callable
@@ -32,6 +31,7 @@ CHECK_EVERY_S = 0.05
 CONSENT_EVERY_S = 2.5
 # RFC 7675 allows 30 s; a parent that misses four checks is not coming back in time for anyone.
 CONSENT_LOST_S = 10.0
+WATCH_EVERY_S = 0.1
 MAX_ANSWER = 64 * 1024
 
 
@@ -106,11 +106,18 @@ class Uplink:
             self._http = aiohttp.ClientSession(timeout=timeout)
         return self._http
 
-    async def pull(self, stream: str, path: tuple[str, ...], within_s: float) -> Link:
-        """Ask the parent for a stream; Refused with the parent's own answer if it has none."""
+    async def pull(
+        self, stream: str, path: tuple[str, ...], within_s: float, have: dict[int, int]
+    ) -> Link:
+        """Ask the parent for a stream; Refused with the parent's own answer if it has none.
+
+        `have` is the last sequence number by SSRC of what we hold already: the parent goes on
+        from there.
+        """
         local = self._local()
         offer = sdp.write_pull_offer(local, secrets.randbits(62))
-        return await self._ask("whep", stream, offer, local, None, path, {}, within_s)
+        extra = {tree.HAVE_HEADER: tree.format_have(have)} if have else {}
+        return await self._ask("whep", stream, offer, local, None, path, extra, within_s)
 
     async def push(
         self,
@@ -163,7 +170,7 @@ class Uplink:
                 503, f"The parent node {self.url} does not answer ({type(exc).__name__}).", 2
             ) from exc
         if status != 201:
-            retry_s = int(retry) if retry.isdigit() else None
+            retry_s = int(retry) if retry.isascii() and retry.isdigit() and len(retry) < 6 else None
             if status not in (401, 403, 404, 409, 503, 508):
                 status, retry_s = 502, 2
             raise Refused(status, body.strip()[:300] or f"The parent answered {status}.", retry_s)
@@ -229,9 +236,12 @@ class Uplink:
 
     def check(self, peer: Peer, addresses: list[ice.Address]) -> None:
         """Send one ICE check, for the connection or as consent (RFC 7675)."""
-        if not peer.check_transaction or time.monotonic() - peer.check_sent_s > 0.4:
+        now = time.monotonic()
+        # A check that may still be answered is sent again as it is (RFC 8489 section 6.2.1).
+        if not peer.check_transaction or now - peer.check_began_s > 0.4:
             peer.check_transaction = ice.new_transaction()
-            peer.check_sent_s = time.monotonic()
+            peer.check_began_s = now
+        peer.check_sent_s = now
         request = ice.check(
             f"{peer.remote_ufrag}:{peer.ufrag}",
             peer.remote_password.encode(),
@@ -241,18 +251,31 @@ class Uplink:
         for address in addresses:
             self._port.send_raw(request, address)
 
-    async def watch(self, peer: Peer) -> str:
-        """Keep consent fresh until the association ends; returns why it ended."""
+    def consent(self, peer: Peer, now: float, *, urgent: bool) -> bool:
+        """Send a check if one is due (at once and often when `urgent`); True: consent is gone."""
+        every_s = tree.PROBE_EVERY_S if urgent else CONSENT_EVERY_S
+        if now - peer.check_sent_s >= every_s and peer.address is not None:
+            self.check(peer, [peer.address])
+        return now - peer.last_heard_s > CONSENT_LOST_S
+
+    async def watch(self, peer: Peer, suspected: Callable[[], float]) -> str:
+        """Keep consent fresh until a push ends; returns why it ended."""
+        watch = tree.Watch()
         while not peer.closed.is_set():
+            now = time.monotonic()
+            # The parent of a push sends reports, not media: what was heard stands for it.
+            verdict = watch.judge(
+                now, media=0.0, heard=peer.last_heard_s, suspected=suspected(), rtt=peer.rtt_s
+            )
+            gone = self.consent(peer, now, urgent=verdict is tree.Verdict.PROBE)
+            if gone or verdict is tree.Verdict.LEAVE:
+                peer.lost("the parent no longer answers")
+                break
             try:
-                async with asyncio.timeout(CONSENT_EVERY_S * random.uniform(0.8, 1.2)):
+                async with asyncio.timeout(WATCH_EVERY_S):
                     await peer.closed.wait()
             except TimeoutError:
-                if time.monotonic() - peer.last_heard_s > CONSENT_LOST_S:
-                    peer.lost("the parent no longer answers")
-                    break
-                if peer.address is not None:
-                    self.check(peer, [peer.address])
+                continue
         return peer.why
 
     async def take_layers(self, link: Link, rids: list[str]) -> list[Layer] | None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # that asks for more has a line that repeating would only choke.
 REPAIR_BURST = 300.0
 REPAIR_PER_S = 150.0
+# A node asks for many viewers, and for a whole gap after it has changed parents.
+RELAY_FACTOR = 10.0
 # Without RTX a repeat carries its old number, and libsrtp refuses what lies outside its window.
 REPLAY_WINDOW = 1000
 
@@ -178,7 +180,10 @@ class Viewer:
         self.nacks += len(nack.seqs)
         gone = now - self._repair_at_s
         self._repair_at_s = now
-        self._repair_tokens = min(REPAIR_BURST, self._repair_tokens + gone * REPAIR_PER_S)
+        factor = RELAY_FACTOR if self.is_relay else 1.0
+        self._repair_tokens = min(
+            REPAIR_BURST * factor, self._repair_tokens + gone * REPAIR_PER_S * factor
+        )
         leg, shape = self.legs[track.kind], self.shapes[track.kind]
         answers: list[bytes] = []
         for sequence in nack.seqs:
@@ -233,7 +238,7 @@ class Viewer:
         shape = self.shapes[track.kind]
         splice = self.lane.current if track is self.layer else None
         ssrc = self.stream.tracks[track.kind].ssrc
-        at, end = self.position[track], track.flushed
+        at, end = max(self.position[track], track.oldest), track.flushed
         found: list[bytes] = []
         while at < end and len(found) < limit:
             kept = track.get(at)

@@ -331,7 +331,8 @@ def add_pages(app: web.Application, node: PageNode) -> None:
     """
     pages = Pages(node)
     app.middlewares.append(pages.error_page)
+    # Not aiohttp's own pattern for a segment: it passes over names with braces.
     app.router.add_get("/", pages.index)
-    app.router.add_get("/watch/{stream}", pages.watch)
-    app.router.add_get("/present/{stream}", pages.present)
+    app.router.add_get("/watch/{stream:[^/]+}", pages.watch)
+    app.router.add_get("/present/{stream:[^/]+}", pages.present)
     app.router.add_get("/static/{version}/{name}", pages.static)

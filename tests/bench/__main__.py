@@ -81,7 +81,7 @@ def _options(arguments: argparse.Namespace) -> runs.Options:
     quick: bool = arguments.quick
     return runs.Options(
         ladder=arguments.ladder or ((20, 50) if quick else (50, 200, 400)),
-        duration_s=arguments.duration or (3.0 if quick else 10.0),
+        duration_s=arguments.duration or (4.0 if quick else 10.0),
         joins=100 if quick else 600,
         storm_joiners=100 if quick else 400,
         storm_s=5.0,

@@ -25,9 +25,14 @@ _KEEPALIVE_TICK_S = 0.05
 
 @dataclass(slots=True)
 class Joins:
-    """How some joins went: milliseconds from before the POST to DTLS done, and what failed."""
+    """How some joins went.
+
+    `took_ms`: from before the POST to DTLS done; `resent`: joins in which a check or a DTLS flight
+    went unanswered and was sent again.
+    """
 
     took_ms: list[float] = field(default_factory=list)
+    resent: int = 0
     failures: list[str] = field(default_factory=list)
 
 
@@ -47,9 +52,15 @@ class _Viewer:
 class Audience:
     """The viewers of a run. Use as `async with`."""
 
-    def __init__(self, identity: Identity, capacity: int, sweep_s: float) -> None:
-        """`capacity`: how many viewers at most; `sweep_s`: pause between two sweeps."""
+    def __init__(
+        self, identity: Identity, capacity: int, sweep_s: float, video: str = "VP8"
+    ) -> None:
+        """`capacity`: how many viewers at most; `sweep_s`: pause between two sweeps.
+
+        `video`: the codec that they offer, VP8 or H264.
+        """
         self._identity = identity
+        self._video = video
         self._sweep_s = sweep_s
         self._viewers: dict[int, _Viewer] = {}
         self._peers: list[Peer] = []
@@ -102,6 +113,16 @@ class Audience:
                 group.create_task(arrive(index * seconds / count))
         return joins
 
+    async def leave(self, node_url: str) -> None:
+        """Let all say goodbye to the node; their sockets stay open until the end."""
+        client = Client(node_url)
+        for peer in self._peers:
+            try:
+                await peer.leave(client)
+            except JOIN_ERRORS:
+                continue
+        await client.close()
+
     def start_recording(self) -> None:
         """Keep a record of every packet from now on."""
         self.drain.sweep()
@@ -116,7 +137,7 @@ class Audience:
 
     async def _join_one(self, client: Client, stream: str, joins: Joins) -> None:
         number = len(self._peers)
-        peer = Peer(self._identity)
+        peer = Peer(self._identity, video=self._video)
         self._peers.append(peer)
         begin = time.monotonic()
         try:
@@ -126,6 +147,7 @@ class Audience:
             return
         now = time.monotonic()
         joins.took_ms.append(1000 * (now - begin))
+        joins.resent += peer.resent > 0
         self.drain.add(number, peer.sock)
         # Viewers that joined together must not report together.
         first = now + _REPORT_INTERVAL_S * (number * 0.618 % 1)

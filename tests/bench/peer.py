@@ -26,12 +26,16 @@ _SO_RCVBUFFORCE = 33
 class Peer:
     """One client of the node. `sock` is bound at once, connected to the node by `join`."""
 
-    def __init__(self, identity: Identity, host: str = "127.0.0.1") -> None:
+    def __init__(self, identity: Identity, host: str = "127.0.0.1", video: str = "VP8") -> None:
+        """`video`: the codec that it offers, VP8 or H264."""
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.sock.setblocking(False)
         self.sock.bind((host, 0))
         _enlarge(self.sock)
+        # How often a check or a DTLS flight had to be sent again before the join was done.
+        self.resent = 0
         self._identity = identity
+        self._video = video
         self._local = sdp.new_local(identity.fingerprint, host, self.sock.getsockname()[1])
         self._tie_breaker = secrets.randbits(64)
         self._resource = ""
@@ -59,7 +63,7 @@ class Peer:
 
         Raises HttpError, AnswerError, DtlsError, OSError or TimeoutError.
         """
-        offer = sdp.offer(self._local, direction, ssrcs or {})
+        offer = sdp.offer(self._local, direction, ssrcs or {}, self._video)
         response = await client.expect(201, "POST", path, offer.encode())
         if "location" not in response.headers:
             raise signalling.HttpError(f"POST {path} answered 201 without a Location")
@@ -109,6 +113,7 @@ class Peer:
             while not handshake.done:
                 datagram = early.pop(0) if early else await self._receive(handshake.timeout_s())
                 if datagram is None:
+                    self.resent += 1
                     flight = handshake.resend()
                 elif 20 <= datagram[0] <= 63:
                     flight = handshake.step(datagram)
@@ -129,6 +134,7 @@ class Peer:
             self.send_consent()
             datagram = await self._receive(_CHECK_RESEND_S)
             if datagram is None:
+                self.resent += 1
                 continue
             if not stun.is_stun(datagram):
                 early.append(datagram)

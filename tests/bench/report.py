@@ -112,10 +112,30 @@ _FANOUT = [
     "load %",
     "others %",
 ]
-_JOINS = ["joins", "failed", "at once", "joins/s", "node ms/join", "joins/s/core",
-          "took p50 / p99 ms", "node %", "load %"]  # fmt: skip
-_STORM = ["present", "joined", "failed", "in s", "lost by those present", "picture p50 / p99 ms",
-          "join p50 / p99 ms", "node %", "load %"]  # fmt: skip
+_JOINS = [
+    "joins",
+    "failed",
+    "resent",
+    "at once",
+    "joins/s",
+    "node ms/join",
+    "joins/s/core",
+    "took p50 / p99 ms",
+    "node %",
+    "load %",
+]
+_STORM = [
+    "present",
+    "joined",
+    "failed",
+    "resent",
+    "in s",
+    "lost by those present",
+    "picture p50 / p99 ms",
+    "join p50 / p99 ms",
+    "node %",
+    "load %",
+]
 _HOPS = ["nodes", "lost", "added by this one p50 / p99 ms", "since the send p50 / p99 ms"]
 
 
@@ -123,6 +143,7 @@ def _join_row(row: JoinRow) -> list[str]:
     return [
         str(row.joins),
         str(row.failed),
+        str(row.resent),
         str(row.at_once),
         f"{row.per_second:.0f}",
         f"{row.node_ms_per_join:.2f}",
@@ -138,6 +159,7 @@ def _storm_row(row: StormRow) -> list[str]:
         str(row.present),
         str(row.joiners),
         str(row.failed),
+        str(row.resent),
         f"{row.seconds:.1f}",
         _lost(row.lost, row.expected),
         f"{row.picture_p50_ms:.1f} / {row.picture_p99_ms:.1f}",

@@ -84,6 +84,7 @@ class JoinRow:
 
     joins: int
     failed: int
+    resent: int
     at_once: int
     seconds: float
     per_second: float
@@ -103,6 +104,7 @@ class StormRow:
     present: int
     joiners: int
     failed: int
+    resent: int
     seconds: float
     expected: int
     lost: int
@@ -223,6 +225,7 @@ async def joins(options: Options, say: Say) -> JoinRow:
             try:
                 await peer.join(client, f"/whep/{STREAM}")
                 outcome.took_ms.append(1000 * (time.monotonic() - begin))
+                outcome.resent += peer.resent > 0
                 await peer.leave(client)
             except JOIN_ERRORS as error:
                 outcome.failures.append(f"{type(error).__name__}: {error}")
@@ -241,6 +244,7 @@ async def joins(options: Options, say: Say) -> JoinRow:
     row = JoinRow(
         joins=done,
         failed=len(outcome.failures),
+        resent=outcome.resent,
         at_once=at_once,
         seconds=cost.seconds,
         per_second=done / cost.seconds,
@@ -279,6 +283,7 @@ async def storm(options: Options, say: Say) -> StormRow:
         present=present,
         joiners=len(outcome.took_ms),
         failed=len(outcome.failures),
+        resent=outcome.resent,
         seconds=cost.seconds,
         expected=seen.expected,
         lost=seen.lost,

@@ -16,10 +16,19 @@ _CANDIDATE = re.compile(
     r"^a=candidate:\S+ 1 udp \d+ (\d+\.\d+\.\d+\.\d+) (\d+) typ host", re.IGNORECASE | re.MULTILINE
 )
 _FINGERPRINT = re.compile(r"^a=fingerprint:sha-256 ([0-9A-Fa-f:]+)", re.IGNORECASE | re.MULTILINE)
-_CODECS = (
-    ("0", "audio", AUDIO_PT, ("opus/48000/2",), ("minptime=10;useinbandfec=1",), ()),
-    ("1", "video", VIDEO_PT, ("VP8/90000",), (), ("nack", "nack pli", "ccm fir", "goog-remb")),
-)
+_FEEDBACK = ("nack", "nack pli", "ccm fir", "goog-remb")
+_AUDIO = ("0", "audio", AUDIO_PT, "opus/48000/2", "minptime=10;useinbandfec=1", ())
+_VIDEO = {
+    "VP8": ("1", "video", VIDEO_PT, "VP8/90000", "", _FEEDBACK),
+    "H264": (
+        "1",
+        "video",
+        VIDEO_PT,
+        "H264/90000",
+        "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f",
+        _FEEDBACK,
+    ),
+}
 
 
 class AnswerError(Exception):
@@ -56,8 +65,16 @@ def new_local(fingerprint: str, host: str, port: int) -> Local:
     return Local(secrets.token_hex(4), secrets.token_hex(12), fingerprint, host, port)
 
 
-def offer(local: Local, direction: Literal["sendonly", "recvonly"], ssrcs: dict[str, int]) -> str:
-    """A WHIP or WHEP offer. `ssrcs`: kind to SSRC, for what is sent; empty for a viewer."""
+def offer(
+    local: Local,
+    direction: Literal["sendonly", "recvonly"],
+    ssrcs: dict[str, int],
+    video: str = "VP8",
+) -> str:
+    """A WHIP or WHEP offer. `ssrcs`: kind to SSRC, for what is sent; empty for a viewer.
+
+    `video`: the one video codec that is offered, VP8 or H264.
+    """
     lines = [
         "v=0",
         f"o=- {secrets.randbits(60)} 2 IN IP4 127.0.0.1",
@@ -67,7 +84,7 @@ def offer(local: Local, direction: Literal["sendonly", "recvonly"], ssrcs: dict[
         "a=extmap-allow-mixed",
         "a=msid-semantic: WMS",
     ]
-    for mid, kind, number, maps, formats, feedback in _CODECS:
+    for mid, kind, number, encoding, fmtp, feedback in (_AUDIO, _VIDEO[video]):
         lines += [
             f"m={kind} {local.port} UDP/TLS/RTP/SAVPF {number}",
             f"c=IN IP4 {local.host}",
@@ -84,8 +101,8 @@ def offer(local: Local, direction: Literal["sendonly", "recvonly"], ssrcs: dict[
             "a=rtcp-mux",
             "a=rtcp-rsize",
         ]
-        lines += [f"a=rtpmap:{number} {value}" for value in maps]
-        lines += [f"a=fmtp:{number} {value}" for value in formats]
+        lines.append(f"a=rtpmap:{number} {encoding}")
+        lines += [f"a=fmtp:{number} {fmtp}"] if fmtp else []
         lines += [f"a=rtcp-fb:{number} {value}" for value in feedback]
         if kind in ssrcs:
             lines += [f"a=msid:bench {kind}", f"a=ssrc:{ssrcs[kind]} cname:bench"]

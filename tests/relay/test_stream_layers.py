@@ -182,7 +182,7 @@ def test_a_viewer_climbs_to_the_top_layer_on_one_line_of_numbers() -> None:
     scene = Scene()
     viewer = scene.viewer()
     settle(scene, 0.5)
-    scene.stream.add_viewer(viewer, scene.now)
+    scene.stream.add_viewer(viewer, now=scene.now)
     settle(scene, 6)
     shown = pictures(scene.got(viewer))
     assert viewer.layer is scene.top
@@ -197,7 +197,7 @@ def test_a_layer_is_taken_up_at_its_keyframe_and_not_before() -> None:
     scene = Scene()
     viewer = scene.viewer()
     settle(scene, 0.5)
-    scene.stream.add_viewer(viewer, scene.now)
+    scene.stream.add_viewer(viewer, now=scene.now)
     scene.run(100)
     assert scene.upstream.asked
     assert {size for _, size in pictures(scene.got(viewer))} == {20 + 606}
@@ -211,7 +211,7 @@ def test_a_thin_line_goes_down_and_sound_never_misses_a_packet() -> None:
     scene = Scene()
     viewer = scene.viewer()
     settle(scene, 0.5)
-    scene.stream.add_viewer(viewer, scene.now)
+    scene.stream.add_viewer(viewer, now=scene.now)
     settle(scene, 6)
     scene.estimate(viewer, 1_000_000, 250_000)
     settle(scene, 1)
@@ -231,8 +231,8 @@ def test_another_viewer_is_not_touched() -> None:
     scene = Scene()
     thin, other = scene.viewer(), scene.viewer()
     settle(scene, 0.5)
-    scene.stream.add_viewer(thin, scene.now)
-    scene.stream.add_viewer(other, scene.now)
+    scene.stream.add_viewer(thin, now=scene.now)
+    scene.stream.add_viewer(other, now=scene.now)
     settle(scene, 6)
     scene.estimate(thin, 1_000_000, 60_000)
     settle(scene, 3)
@@ -244,7 +244,7 @@ def test_what_a_viewer_asks_for_again_comes_from_the_layer_it_saw() -> None:
     scene = Scene()
     viewer = scene.viewer()
     settle(scene, 0.5)
-    scene.stream.add_viewer(viewer, scene.now)
+    scene.stream.add_viewer(viewer, now=scene.now)
     settle(scene, 6)
     sent = [p for p in scene.got(viewer) if ssrc(p) == TOP]
     turn = next(i for i, p in enumerate(sent) if len(p) > 1000)
@@ -266,7 +266,7 @@ def test_a_late_packet_from_before_a_change_is_not_sent_under_anothers_number() 
     scene = Scene()
     viewer = scene.viewer()
     settle(scene, 0.5)
-    scene.stream.add_viewer(viewer, scene.now)
+    scene.stream.add_viewer(viewer, now=scene.now)
     settle(scene, 1)
     lost = 3 * (scene.frame + 3)
     while viewer.layer is not scene.top:
@@ -290,7 +290,7 @@ def test_reports_to_a_viewer_tell_the_time_of_its_own_line() -> None:
     settle(scene, 0.5)
     for track, at in ((scene.low, 3600), (scene.top, 3600)):
         track.clock = SenderClock(5 << 32, at, 100.04)
-    scene.stream.add_viewer(viewer, scene.now)
+    scene.stream.add_viewer(viewer, now=scene.now)
     settle(scene, 9)
     assert viewer.peer.target is not None
     reports = [
@@ -311,15 +311,15 @@ def test_a_node_gets_the_layers_it_takes_under_their_own_numbers() -> None:
     node = scene.viewer(is_relay=True)
     node.takes = frozenset({"q"})
     settle(scene, 0.5)
-    scene.stream.add_viewer(node, scene.now)
+    scene.stream.add_viewer(node, now=scene.now)
     settle(scene, 1)
     assert {ssrc(p) for p in scene.got(node)} == {SOUND, LOW}
-    scene.stream.take(node, ["q", "f"], scene.now)
+    scene.stream.take(node, ["q", "f"], now=scene.now)
     settle(scene, 1)
     top = [p for p in scene.got(node) if ssrc(p) == TOP]
     assert rtp.keyframe_detector("VP8")(top[0], rtp.payload_offset(top[0]))
     assert top[-1][2] << 8 | top[-1][3] == scene.top.highest & 0xFFFF
-    scene.stream.take(node, ["f"], scene.now)
+    scene.stream.take(node, ["f"], now=scene.now)
     settle(scene, 0.2)
     scene.got(node).clear()
     settle(scene, 1)
@@ -331,9 +331,9 @@ def test_a_layer_left_out_still_counts_on_for_srtp() -> None:
     scene = Scene()
     node = scene.viewer(is_relay=True)
     settle(scene, 0.5)
-    scene.stream.add_viewer(node, scene.now)
+    scene.stream.add_viewer(node, now=scene.now)
     settle(scene, 1)
-    scene.stream.take(node, ["q"], scene.now)
+    scene.stream.take(node, ["q"], now=scene.now)
     settle(scene, 0.1)
     scene.got(node).clear()
     settle(scene, 120)
@@ -347,10 +347,10 @@ def test_upstream_hears_which_layers_are_watched() -> None:
     viewer, node = scene.viewer(), scene.viewer(is_relay=True)
     node.takes = frozenset({"q"})
     settle(scene, 0.5)
-    scene.stream.add_viewer(node, scene.now)
+    scene.stream.add_viewer(node, now=scene.now)
     settle(scene, 3)
     assert scene.upstream.needs[-1] == {"q"}
-    scene.stream.add_viewer(viewer, scene.now)
+    scene.stream.add_viewer(viewer, now=scene.now)
     settle(scene, 4)
     assert scene.upstream.needs[-1] == {"q", "f"}
     scene.stream.remove_viewer(viewer)
@@ -373,7 +373,7 @@ def test_one_layer_alone_goes_out_as_it_came() -> None:
         scene.flush()
         if i == 1:
             for viewer in viewers:
-                scene.stream.add_viewer(viewer, scene.now)
+                scene.stream.add_viewer(viewer, now=scene.now)
     sent = [scene.got(v) for v in viewers]
     assert sent[0] == sent[1]
     assert [p[2] << 8 | p[3] for p in sent[0]] == [1, 2, 3, 4]

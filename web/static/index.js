@@ -52,7 +52,11 @@ function fill(card, one) {
   const video = one.tracks?.find(({ kind }) => kind === "video");
   setText(
     card.querySelector(".facts"),
-    [tn("index.viewers", one.viewers), bitrate(one.bitrate_in_bps), video?.codec]
+    [
+      tn("index.viewers", one.viewers),
+      one.bitrate_in_bps > 0 && bitrate(one.bitrate_in_bps),
+      video?.codec,
+    ]
       .filter(Boolean)
       .join(" · "),
   );

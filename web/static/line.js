@@ -27,14 +27,14 @@ export function failure(kind, more = {}) {
 }
 
 /** A failure thrown while connecting, in the page's terms. */
-export function failureOf(error) {
+export function failureOf(error, hasToken) {
   if (error instanceof NoAnswerError) return failure("unreachable");
   if (error instanceof BadAnswerError) return failure("bad", { says: error.message });
   if (!(error instanceof NodeError)) return failure("trouble", { says: String(error) });
   const more = { says: error.sentence, retryAfterS: error.retryAfterS };
   switch (error.status) {
-    case 401:
-      return failure("refused", { ...more, final: true });
+    case 401: // without a token one is asked for; with one, it is the token that is wrong
+      return failure(hasToken ? "forbidden" : "refused", { ...more, final: true });
     case 403:
       return failure("forbidden", { ...more, final: true });
     case 404:
@@ -85,6 +85,7 @@ export function pause(seconds, signal) {
  * @property {(signal: AbortSignal) => Promise<import("./whip.js").Session>} connect
  * @property {(session: import("./whip.js").Session, signal: AbortSignal, good: () => void)
  *            => Promise<Failure>} hold  ends when the line is lost; calls `good` once media flows
+ * @property {() => boolean} hasToken  whether attempts are made with an access token
  * @property {(state: string, failure: Failure|null, seconds: number) => void} show  state is
  *           "connecting", "waiting" (seconds until the next attempt) or "stopped"
  */
@@ -150,7 +151,7 @@ export class Line {
       if (this.#made++ > 0) this.reconnects += 1;
       return await this.#plan.hold(session, signal, good);
     } catch (error) {
-      return failureOf(error);
+      return failureOf(error, this.#plan.hasToken());
     } finally {
       session?.close();
     }

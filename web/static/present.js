@@ -1,11 +1,16 @@
 /** The presenter's page: capture, preview, and keep a stream on air. */
 
-import * as capture from "./capture.js";
+import { obstacle, permitted } from "./capture.js";
+import { showLevel } from "./level.js";
 import { Line, failure, pause } from "./line.js";
 import {
   ask, bitrate, byId, fillList, has, milliseconds, number, setIcon, setText, stream, streamIn, t,
-  tn, token, tokenForm,
+  tn, token,
 } from "./page.js";
+import { lineMended, onNewToken, problem, shownProblem } from "./problem.js";
+import {
+  attempt, have, listDevices, onTrack, picture, resizeCamera, size, sound, takeAll,
+} from "./sources.js";
 import { sent } from "./stats.js";
 import { canSend, ended, open, sender } from "./whip.js";
 
@@ -16,190 +21,14 @@ const DISCONNECTED_FOR_MS = 3000;
 const DEAF_AFTER_MS = 6000;
 const TAKEN_OVER_CHECK_S = 1.2;
 const WATCHING_EVERY_MS = 5000;
-const METER_EVERY_MS = 60;
-const METER_TEXT_EVERY_MS = 300;
 
-const sound = new capture.Sound();
-const showTokenForm = tokenForm(() => {
-  problem("");
-  checkAccess();
-});
-
-/** What is captured now. */
-const have = { camera: null, screen: null, screenSound: null, microphone: null, audio: null };
 let pc = null;
 let sample = null;
 let onAir = false; // what the person wants
 let air = "off"; // what is: off, connecting, on, broken
 let aired = false; // media has flowed since "go on air"
 let airSinceMs = 0;
-let micMuted = false;
-let choiceBefore = "camera";
 let watching = null;
-
-const pictureChoice = () => byId("sources").elements.picture.value;
-const picture = () => (pictureChoice() === "screen" ? have.screen : have.camera);
-
-/* ---- problems, in words ---- */
-
-/**
- * Say what is wrong and what to do next; "" takes it away.
- *
- * @param {string} kind  a `present.problem.<kind>.*` key
- * @param {string} says  the node's own sentence
- * @param {string} address  where media goes, for words about firewalls
- */
-function problem(kind, says = "", address = "") {
-  const box = byId("problem");
-  box.hidden = kind === "";
-  showTokenForm(kind === "refused" || kind === "forbidden");
-  if (kind === "") return;
-  box.dataset.kind = kind;
-  const values = { stream, address: address || location.host };
-  setText(byId("problem-title"), t(`present.problem.${kind}.title`, values));
-  setText(byId("problem-help"), t(`present.problem.${kind}.help`, values));
-  byId("problem-says").hidden = says === "";
-  setText(byId("problem-says"), says && t("common.says", { sentence: says }));
-  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  box.scrollIntoView({ block: "nearest", behavior: still ? "auto" : "smooth" });
-}
-
-function captureProblem(error) {
-  if (!(error instanceof capture.CaptureError)) throw error;
-  problem(error.kind, error.cause?.message ?? "");
-}
-
-/* ---- what is captured ---- */
-
-async function listDevices() {
-  const { cameras, microphones } = await capture.devices();
-  fillSelect(byId("camera"), cameras, "present.camera.one", "present.camera.missing", false);
-  fillSelect(
-    byId("microphone"), microphones, "present.microphone.one", "present.microphone.missing", true,
-  );
-  return { cameras, microphones };
-}
-
-function fillSelect(select, list, nameKey, missingKey, mayBeNone) {
-  const chosen = select.value;
-  const options = list.map(({ deviceId, label }, index) => {
-    return new Option(label || t(nameKey, { n: number(index + 1) }), deviceId);
-  });
-  if (list.length === 0) options.push(new Option(t(missingKey), "none"));
-  else if (mayBeNone) options.push(new Option(t("present.microphone.none"), "none"));
-  select.replaceChildren(...options);
-  select.disabled = list.length === 0;
-  if (options.some(({ value }) => value === chosen)) select.value = chosen;
-}
-
-function release(name) {
-  have[name]?.stop();
-  have[name] = null;
-}
-
-/** Take the camera that is chosen. */
-async function takeCamera() {
-  release("camera"); // first: a phone opens one camera at a time
-  try {
-    have.camera = await capture.camera(byId("camera").value, byId("size").value);
-    have.camera.addEventListener("ended", () => gone("camera"));
-  } finally {
-    await pictureChanged();
-  }
-}
-
-async function takeMicrophone() {
-  release("microphone");
-  try {
-    if (byId("microphone").value !== "none") {
-      have.microphone = await capture.microphone(byId("microphone").value);
-      have.microphone.enabled = !micMuted;
-      have.microphone.addEventListener("ended", () => gone("microphone"));
-    }
-  } finally {
-    await soundChanged();
-  }
-}
-
-/** Ask for the screen; if the person says no, things stay as they were. */
-async function takeScreen() {
-  const taken = await capture.screen(byId("size").value);
-  release("screen");
-  release("screenSound");
-  have.screen = taken.video;
-  have.screenSound = taken.audio;
-  have.screen.addEventListener("ended", () => gone("screen"));
-  await pictureChanged();
-  await soundChanged();
-}
-
-async function gone(name) {
-  have[name] = null;
-  if (name === "screen") {
-    release("screenSound");
-    problem("screen.ended");
-  } else {
-    problem(`gone.${name}`);
-    await listDevices();
-  }
-  await pictureChanged();
-  await soundChanged();
-}
-
-async function pictureChanged() {
-  const track = picture();
-  byId("preview").srcObject = track ? new MediaStream([track]) : null;
-  byId("preview-box").dataset.picture = track ? pictureChoice() : "none";
-  byId("preview-empty").hidden = track !== null;
-  const words = pictureChoice() === "none" ? "present.preview.none"
-    : pictureChoice() === "screen" ? "present.preview.screen" : "present.preview.off";
-  setText(byId("preview-text"), t(words));
-  byId("turn-on").hidden = pictureChoice() !== "camera";
-  byId("camera-field").hidden = pictureChoice() !== "camera";
-  byId("screen-field").hidden = pictureChoice() !== "screen";
-  await replace("video", track);
-}
-
-async function soundChanged() {
-  have.audio = sound.use(have.microphone, have.screenSound);
-  byId("mic-mute").disabled = have.microphone === null;
-  await replace("audio", have.audio);
-}
-
-/** Change what an open session sends, without a new session. */
-async function replace(kind, track) {
-  const transceiver = pc?.getTransceivers().find(({ receiver }) => receiver.track.kind === kind);
-  await transceiver?.sender.replaceTrack(track);
-}
-
-/** Take whatever is chosen and not yet there. True if there is something to send. */
-async function takeAll() {
-  const { cameras, microphones } = await listDevices();
-  const jobs = [];
-  if (pictureChoice() === "camera" && !have.camera) {
-    jobs.push(cameras.length ? takeCamera : missing("camera"));
-  }
-  if (pictureChoice() === "screen" && !have.screen) jobs.push(takeScreen);
-  if (!have.microphone && byId("microphone").value !== "none") {
-    jobs.push(microphones.length ? takeMicrophone : missing("microphone"));
-  }
-  problem("");
-  for (const job of jobs) {
-    try {
-      await job();
-    } catch (error) {
-      captureProblem(error);
-    }
-  }
-  await listDevices(); // now with their names
-  return picture() !== null || have.audio !== null;
-}
-
-function missing(device) {
-  return async () => {
-    throw new capture.CaptureError(`missing.${device}`);
-  };
-}
 
 /* ---- on air ---- */
 
@@ -227,7 +56,7 @@ async function goOnAir() {
       some = await takeAll();
     });
     if (!some) {
-      if (byId("problem").hidden) problem("nothing");
+      if (!shownProblem()) problem("nothing");
       return;
     }
     onAir = true;
@@ -250,7 +79,7 @@ function goOffAir() {
 async function connect(signal) {
   sample = null;
   const video = picture();
-  const { bitrateBps } = capture.SIZES[byId("size").value];
+  const { bitrateBps } = size();
   const startKbps = Math.round((bitrateBps / 1000) * 0.7);
   const made = sender({
     video,
@@ -277,7 +106,7 @@ async function hold(session, signal, good) {
       connectedOnce = true;
       if (!aired) airSinceMs = Date.now();
       aired = true;
-      problem("");
+      lineMended();
     }
     if (link === "failed" || link === "closed" || ended(session.pc)) {
       return lost(session, connectedOnce, signal);
@@ -327,6 +156,7 @@ function packetsAtNode(node) {
 const line = new Line({
   connect,
   hold,
+  hasToken: () => token() !== "",
   show(phase, failed, seconds) {
     if (phase === "connecting") {
       if (aired) setAir("broken", t("present.broken.now"));
@@ -343,9 +173,7 @@ const line = new Line({
       problem(kind, failed.says, failed.address);
       return;
     }
-    if (byId("problem").hidden || byId("problem").dataset.kind !== kind) {
-      problem(kind, failed.says, failed.address);
-    }
+    if (shownProblem() !== kind) problem(kind, failed.says, failed.address);
     setAir("broken", tn("present.broken.again", seconds));
   },
 });
@@ -402,108 +230,30 @@ async function checkAccess() {
   if (access && access.publish === false && !onAir) problem(token() ? "forbidden" : "refused");
 }
 
-/* ---- the level ---- */
-
-let meterTextMs = 0;
-let shownDb = -60;
-
-function refreshMeter() {
-  const measured = micMuted && !have.screenSound ? null : sound.measure();
-  // Up at once, down by 20 dB a second, so that a word can be read between two syllables.
-  const fallenDb = shownDb - (20 * METER_EVERY_MS) / 1000;
-  shownDb = measured ? Math.max(measured.levelDb, fallenDb, -60) : -60;
-  byId("meter-fill").style.transform = `scaleX(${(shownDb + 60) / 60})`;
-  const now = performance.now();
-  if (now - meterTextMs < METER_TEXT_EVERY_MS) return;
-  meterTextMs = now;
-  const word = measured ? capture.levelWord(shownDb, measured.peakDb) : "none";
-  const text = micMuted && have.microphone ? t("present.level.muted")
-    : !measured ? t(have.audio ? "present.level.none" : "present.level.off")
-    : t(`present.level.${word}_value`, { level: number(shownDb) });
-  byId("meter").dataset.word = word;
-  byId("meter").setAttribute("aria-valuenow", String(Math.round(shownDb)));
-  byId("meter").setAttribute("aria-valuetext", text);
-  setText(byId("meter-text"), text);
-}
-
-function setMicMuted(muted) {
-  micMuted = muted;
-  if (have.microphone) have.microphone.enabled = !muted;
-  byId("mic-mute").setAttribute("aria-pressed", String(muted));
-  setText(byId("mic-mute").querySelector("span"), t(muted ? "present.mic.unmute" : "present.mic.mute"));
-  setIcon("mic-icon", muted ? "micoff" : "mic");
-}
-
 /* ---- what people press ---- */
 
-let queue = Promise.resolve();
-
-/**
- * Run something that may fail for want of a device, and say so. One at a time: two hands on the
- * same camera would leave one of its tracks running for nobody.
- */
-function attempt(action) {
-  sound.wake();
-  queue = queue.then(async () => {
-    problem("");
-    try {
-      await action();
-    } catch (error) {
-      captureProblem(error);
-    }
-  });
-  return queue;
+/** What sends this kind in the open session, if there is one. */
+function senderOf(kind) {
+  return pc?.getTransceivers().find(({ receiver }) => receiver.track.kind === kind)?.sender;
 }
 
-byId("turn-on").addEventListener("click", () => attempt(takeAll));
+// Another camera, the screen, another microphone: no new session, viewers notice only the picture.
+onTrack((kind, track) => senderOf(kind)?.replaceTrack(track));
+onNewToken(checkAccess);
+
 byId("air-button").addEventListener("click", () => {
   sound.wake();
   if (onAir) goOffAir();
   else goOnAir();
 });
-byId("mic-mute").addEventListener("click", () => setMicMuted(!micMuted));
-byId("problem-close").addEventListener("click", () => problem(""));
-byId("camera").addEventListener("change", () => attempt(takeCamera));
-byId("microphone").addEventListener("change", () => attempt(takeMicrophone));
-byId("screen-again").addEventListener("click", () => attempt(takeScreen));
-byId("sources").addEventListener("submit", (event) => event.preventDefault());
-
-byId("sources").addEventListener("change", (event) => {
-  if (event.target.name !== "picture") return;
-  const choice = event.target.value;
-  attempt(async () => {
-    if (choice === "screen") {
-      try {
-        await takeScreen();
-      } catch (error) {
-        // Nothing was shared: what was shown before goes on.
-        byId("sources").elements.picture.value = choiceBefore;
-        throw error;
-      }
-    }
-    choiceBefore = choice;
-    if (choice !== "screen") {
-      release("screen");
-      release("screenSound");
-    }
-    if (choice !== "camera") release("camera"); // its lamp goes out, as people expect
-    await pictureChanged();
-    await soundChanged();
-    if (choice === "camera") await takeCamera();
-  });
-});
 
 byId("size").addEventListener("change", () =>
   attempt(async () => {
-    const { width, height, bitrateBps } = capture.SIZES[byId("size").value];
-    if (pictureChoice() === "camera" && have.camera) {
-      await have.camera.applyConstraints({ width: { ideal: width }, height: { ideal: height } });
-    }
-    const out = pc?.getTransceivers().find(({ receiver }) => receiver.track.kind === "video");
-    const parameters = out?.sender.getParameters();
+    await resizeCamera();
+    const parameters = senderOf("video")?.getParameters();
     if (!parameters?.encodings.length) return;
-    parameters.encodings[0].maxBitrate = bitrateBps;
-    await out.sender.setParameters(parameters);
+    parameters.encodings[0].maxBitrate = size().bitrateBps;
+    await senderOf("video").setParameters(parameters);
   }),
 );
 
@@ -536,7 +286,7 @@ addEventListener("pagehide", () => {
 window.terraceStats = () => ({
   framesSent: 0, framesEncoded: 0, framesPerSecond: 0, bytesSent: 0, bitrateBps: null,
   ...sample, state: air, onAir, reconnects: line.reconnects, watching,
-  problem: byId("problem").hidden ? "" : byId("problem").dataset.kind,
+  problem: shownProblem(),
   levelDb: sound.measure()?.levelDb ?? null,
 });
 window.terrace = Object.freeze({ page: "present", stream, stats: window.terraceStats, line });
@@ -547,9 +297,8 @@ async function begin() {
   refreshWatching();
   setInterval(refreshWatching, WATCHING_EVERY_MS);
   setAir("off");
-  const obstacle = capture.obstacle();
-  if (obstacle) {
-    problem(obstacle);
+  if (obstacle()) {
+    problem(obstacle());
     for (const control of document.querySelectorAll("#sources :is(input, select, button)")) {
       control.disabled = true;
     }
@@ -566,11 +315,11 @@ async function begin() {
   if (byId("codec").selectedOptions[0]?.disabled) {
     byId("codec").value = [...byId("codec").options].find((one) => !one.disabled)?.value ?? "";
   }
-  setInterval(refreshMeter, METER_EVERY_MS);
+  showLevel();
   navigator.mediaDevices.addEventListener("devicechange", listDevices);
   await listDevices();
   await checkAccess();
-  if (await capture.permitted()) await attempt(takeAll);
+  if (await permitted()) await attempt(takeAll);
 }
 
 begin();

@@ -165,6 +165,7 @@ async function nodeHasNothing(link) {
 const line = new Line({
   connect,
   hold,
+  hasToken: () => token() !== "",
   show(phase, failed, seconds) {
     if (phase === "connecting") {
       // What was said last stays while a quick attempt runs: words that flicker help nobody.
@@ -176,7 +177,7 @@ const line = new Line({
       const kind = failed.kind === "conflict" ? "absent" : failed.kind;
       const name = has(`watch.${kind}.title`) ? kind : "trouble";
       show(name, {
-        says: name === "absent" ? "" : failed.says,
+        says: name === "absent" || name === "refused" ? "" : failed.says,
         address: failed.address,
         seconds: phase === "waiting" ? seconds : undefined,
       });
