@@ -11,9 +11,12 @@ if TYPE_CHECKING:
     from relay.channel import Channel
     from relay.node import Node
     from relay.track import Track
+    from relay.viewer import Viewer
 
 # Bitrates are means over about this long.
 WINDOW_S = 2.0
+# More viewers than this are not listed one by one.
+MAX_LINES = 20
 
 
 class Figures:
@@ -112,6 +115,7 @@ class Figures:
             "parent_changes": channel.puller.changes if channel.puller is not None else 0,
             "publisher_gone_s": None if gone is None else round(now - gone, 1),
             "rtt_ms": round(1000 * _source_rtt(channel), 2),
+            "lines_below": [_line(s.viewer) for s in viewers if s.viewer is not None][:MAX_LINES],
             "tracks": [self._track(channel, t, now) for t in stream.all_tracks],
         }
 
@@ -153,6 +157,23 @@ def _above(node: Node) -> dict[str, object]:
         "parent_state": shown.state if shown is not None else "none",
         "parent_rtt_ms": shown.rtt_ms if shown is not None else 0.0,
         "error": shown.error if shown is not None else "",
+    }
+
+
+def _line(viewer: Viewer) -> dict[str, object]:
+    """What is known of the line to one viewer or node below."""
+    layers = [t.rid for t in viewer.flow if t.kind == "video"]
+    return {
+        "label": viewer.peer.label,
+        "relay": viewer.is_relay,
+        "layers": layers,
+        "wanted": viewer.wanted.rid if viewer.wanted is not None else None,
+        "estimate_bps": viewer.remb_bps,
+        "lost": round(viewer.fraction_lost, 3),
+        "rtt_ms": round(1000 * viewer.rtt_s, 1),
+        "nacks": viewer.nacks,
+        "resent": viewer.resent,
+        "redundant_audio": viewer.red >= 0,
     }
 
 

@@ -1,12 +1,13 @@
 """Which layer of a picture a viewer gets, and which layers a node needs (pure).
 
-A viewer's line tells two things: the bitrate that its receiver estimates (REMB), and the part of
-the packets that it lost. The estimate is only a bound: a receiver cannot estimate more than about
-1.5 times what it gets, so on a low layer it says nothing about a high one. What is sure is a
-*fall* of the estimate: the receiver has seen its queue grow. So:
+A viewer's line tells three things: the bitrate that its receiver estimates (REMB), the part of the
+packets that it lost, and the round-trip time. None is enough alone. An estimate is no more than
+about 1.5 times what arrives, and near a bound that it once found it grows by a few kbit/s a second:
+a low one does not say that the line is full. A full queue that no longer grows lets the estimate
+rise again. Random loss is repaired and says nothing. So a line is full when the estimate *falls*
+below what is sent, or is below it while much is lost or the round trip has grown.
 
-* Down is fast: the estimate fell and no longer carries the layer, or a lot is lost. The viewer
-  goes straight to the layer that fits, or to sound alone.
+* Down is fast: straight to the layer that fits the estimate, or to sound alone.
 * Up is a trial: one layer at a time, after a wait that grows with each trial that failed. A line
   that never complains reaches the top layer within some seconds.
 
@@ -27,11 +28,19 @@ CARRIES_LOWEST: Final = 0.75
 # An estimate that shrinks by this factor between two reports has seen a queue.
 FALL: Final = 0.95
 FALL_COUNTS_S: Final = 3.0
-# Random loss of a few per cent is repaired; this much is a line that is too full.
+# Loss that speaks against a layer: alone, beside an estimate below what is sent, and of a trial.
 MUCH_LOST: Final = 0.20
-SOME_LOST: Final = 0.08
+FULL_LOST: Final = 0.12
+SOME_LOST: Final = 0.06
+# A round trip that is longer than the shortest one by this much waits in a queue.
+QUEUE_S: Final = 0.25
+# Above what is sent by this factor an estimate says that there is room.
+ROOM: Final = 1.15
+# A report this soon after a change speaks of what was before.
+SETTLE_S: Final = 0.3
 # A layer needs this long to show whether the line carries it.
-TRIAL_S: Final = 1.5
+TRIAL_S: Final = 2.0
+FIRST_TRIAL_S: Final = 1.0
 FIRST_WAIT_S: Final = 3.0
 LONGEST_WAIT_S: Final = 10.0
 WAIT_GROWTH: Final = 1.6
@@ -47,6 +56,9 @@ class Line:
     lost: float = 0.0
     lossy_reports: int = 0
     fell_s: float = -1e9
+    reported_s: float = -1e9
+    rtt_s: float = 0.0
+    shortest_s: float = 1e9
 
     def estimated(self, remb_bps: int, now: float) -> None:
         """Note a REMB."""
@@ -54,10 +66,21 @@ class Line:
             self.fell_s = now
         self.remb_bps = remb_bps
 
-    def reported(self, lost: float) -> None:
+    def reported(self, lost: float, now: float) -> None:
         """Note the loss of one receiver report."""
-        self.lost = lost
+        self.lost, self.reported_s = lost, now
         self.lossy_reports = self.lossy_reports + 1 if lost > MUCH_LOST else 0
+
+    def took(self, rtt_s: float) -> None:
+        """Note a round-trip time."""
+        self.rtt_s = rtt_s
+        # The shortest one ages slowly: lines change their way.
+        self.shortest_s = min(rtt_s, self.shortest_s * 1.01)
+
+    @property
+    def queued(self) -> bool:
+        """Whether packets wait in a queue before the viewer."""
+        return self.rtt_s > self.shortest_s + QUEUE_S
 
 
 @dataclass(slots=True)
@@ -67,7 +90,7 @@ class Chooser:
     began_s: float
     current: int = 0
     _since_s: float = field(init=False)
-    _wait_s: float = field(default=TRIAL_S, init=False)
+    _wait_s: float = field(default=FIRST_TRIAL_S, init=False)
     _climbing: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
@@ -84,32 +107,39 @@ class Chooser:
             self._move(top, now)
         if self._too_much(line, rates, audio_bps, now):
             self._down(line, rates, audio_bps, now)
-        elif self.current < top and self._may_climb(line, now):
+        elif self.current < top and self._may_climb(line, rates, audio_bps, now):
             self._climbing = True
             self._move(self.current + 1, now)
         elif now - self._since_s > PROVEN_S and line.fell_s < self._since_s:
             self._climbing, self._wait_s = False, FIRST_WAIT_S
         return self.current
 
+    def trying(self, line: Line) -> bool:
+        """Whether the line's delay should be looked at closely."""
+        return self._climbing or line.queued
+
     def _too_much(self, line: Line, rates: Sequence[float], audio_bps: float, now: float) -> bool:
         if self.current < 0:
             return False
         need = rates[self.current] + audio_bps
-        fell = line.fell_s >= self._since_s and now - line.fell_s < FALL_COUNTS_S
+        here_s = now - self._since_s
         carries = CARRIES if self.current else CARRIES_LOWEST
-        if fell and line.remb_bps < carries * need:
-            return True
+        if line.remb_bps and line.remb_bps < carries * need:
+            fell = line.fell_s >= self._since_s and now - line.fell_s < FALL_COUNTS_S
+            heard = line.reported_s > self._since_s + SETTLE_S
+            if fell or (heard and (line.lost > FULL_LOST or line.queued)):
+                return True
         # Two lossy reports, and no estimate that would say there is room enough.
         return (
             line.lossy_reports >= 2
             and self.current > 0
-            and now - self._since_s > 2 * TRIAL_S
+            and here_s > 2 * TRIAL_S
             and line.remb_bps < 1.5 * need
         )
 
     def _down(self, line: Line, rates: Sequence[float], audio_bps: float, now: float) -> None:
         fitting = self.current - 1
-        if line.fell_s >= self._since_s:
+        if line.remb_bps:
             while fitting >= 0:
                 share = CARRIES if fitting else CARRIES_LOWEST
                 if rates[fitting] + audio_bps <= line.remb_bps / share:
@@ -122,13 +152,17 @@ class Chooser:
         self._climbing = False
         self._move(fitting, now)
 
-    def _may_climb(self, line: Line, now: float) -> bool:
-        if line.lost > SOME_LOST and not line.remb_bps:
+    def _may_climb(self, line: Line, rates: Sequence[float], audio_bps: float, now: float) -> bool:
+        need = audio_bps + (rates[self.current] if self.current >= 0 else 0.0)
+        room = line.remb_bps >= ROOM * need
+        if line.lost > (MUCH_LOST if room else SOME_LOST) or line.queued:
             return False
-        if line.lost > MUCH_LOST or now - line.fell_s < self._wait_s:
+        if self.current == AUDIO_ONLY and line.remb_bps and not room:
+            return False
+        if now - line.fell_s < self._wait_s:
             return False
         # A trial that goes well may go on climbing before the full wait.
-        wait_s = TRIAL_S if self._climbing else self._wait_s
+        wait_s = min(TRIAL_S, self._wait_s) if self._climbing else self._wait_s
         return now - self._since_s >= wait_s
 
     def _move(self, layer: int, now: float) -> None:

@@ -328,6 +328,17 @@ def reshape(packet: bytes, shape: Shape) -> bytes:
     return bytes(out)
 
 
+def stamped(packet: bytes, shape: Shape, abs_send_time: int) -> bytes:
+    """A reshaped packet with another abs-send-time: it leaves later than it came.
+
+    A receiver would take the wait for a queue on the line. Only for packets that never go out
+    again under the same SSRC and number: SRTP must not encrypt two texts with one keystream.
+    """
+    if not shape.abs_send_time_id:
+        return packet
+    return packet[:17] + abs_send_time.to_bytes(3, "big") + packet[20:]
+
+
 def under(packet: bytes, ssrc: int) -> bytes:
     """The packet under another SSRC."""
     return packet[:8] + _pack_u32(ssrc) + packet[12:]

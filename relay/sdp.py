@@ -106,6 +106,14 @@ class Media:
                 return codec.payload_type
         return -1
 
+    def red_of(self, payload_type: int) -> int:
+        """The payload type of redundant audio (RFC 2198) made of this one, or -1."""
+        for codec in self.codecs:
+            blocks = codec.fmtp.split("/")
+            if codec.name == "RED" and codec.clock_rate == 48000 and str(payload_type) in blocks:
+                return codec.payload_type
+        return -1
+
 
 @dataclass(slots=True)
 class Description:
@@ -313,8 +321,9 @@ class Leg:
     """One track on one m-line of one peer: the numbers agreed with that peer.
 
     `extensions` maps the agreed ids to their URIs; `rtx_type` and `rtx_ssrc` are -1 and 0 where
-    no retransmission payload was agreed. `ssrc` is what we send, or 0 when we receive. `layers`
-    are the layers of a simulcast, the smallest first; without any there is one, `ssrc`.
+    no retransmission payload was agreed. `ssrc` is what we send, or 0 when we receive.
+    `red_type` is that of redundant audio, -1 where it was not offered. `layers` are the layers of a
+    simulcast, the smallest first; without any there is one, `ssrc`.
     """
 
     mid: str
@@ -326,6 +335,7 @@ class Leg:
     rtx_ssrc: int = 0
     feedback: tuple[str, ...] = ()
     offered_fmtp: str = ""
+    red_type: int = -1
     layers: tuple[Layer, ...] = ()
 
     def repair_of(self, ssrc: int) -> int:
@@ -485,6 +495,9 @@ def _codec_lines(leg: Leg, fmtp: str) -> list[str]:
     if leg.rtx_type >= 0:
         lines.append(f"a=rtpmap:{leg.rtx_type} rtx/{leg.format.clock_rate}")
         lines.append(f"a=fmtp:{leg.rtx_type} apt={number}")
+    if leg.red_type >= 0:
+        lines.append(f"a=rtpmap:{leg.red_type} red/48000/2")
+        lines.append(f"a=fmtp:{leg.red_type} {number}/{number}")
     return lines
 
 
@@ -506,7 +519,7 @@ def _ssrc_lines(leg: Leg, stream: str) -> list[str]:
 
 def _section(leg: Leg, local: Local, direction: str, fmtp: str, stream: str) -> list[str]:
     """One m-line with everything below it."""
-    types = [leg.payload_type] + ([leg.rtx_type] if leg.rtx_type >= 0 else [])
+    types = [t for t in (leg.payload_type, leg.rtx_type, leg.red_type) if t >= 0]
     lines = [f"m={leg.format.kind} 9 UDP/TLS/RTP/SAVPF " + " ".join(map(str, types))]
     lines += _transport_lines(local)
     lines += [f"a=mid:{leg.mid}", f"a={direction}", "a=rtcp-mux", "a=rtcp-rsize"]

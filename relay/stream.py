@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 from relay import packet as rtp
-from relay import rtcp
+from relay import red, rtcp
 from relay.fanout import Fanout, Group, Shift, Target
 from relay.layers import Needed, named_in_order
 from relay.packet import Shape
@@ -31,6 +32,7 @@ from relay.viewer import Viewer
 CATCH_UP_PACKETS = 24
 KEYFRAME_EVERY_S = 1.0
 REPORT_EVERY_S = 2.0
+TRIAL_REPORT_EVERY_S = 0.5
 CHOOSE_EVERY_S = 0.25
 MAX_PENDING = 8192
 # A node that leaves a layer out still gets one packet of it this often: SRTP counts the turns of
@@ -39,6 +41,10 @@ MAX_PENDING = 8192
 SILENT_POSITIONS = 2048
 # A layer that a node below asks for begins at once when its keyframe is no older than this.
 FRESH_S = 0.3
+# Keyframes are spread out for so many viewers of a stream at most: each is served by itself then.
+MAX_THIN = 64
+# A viewer that is further behind than this, in seconds of picture, waits for the next keyframe.
+MAX_BEHIND_S = 1.5
 # Encoders start uneven: only an order that stays wrong for this long is changed.
 DISORDER_S = 3.0
 # A node that changes parents is served from where it stopped if that is no further back.
@@ -49,7 +55,7 @@ class GroupKey(NamedTuple):
     """What the members of a group have in common.
 
     `layers` are the SSRCs of the video tracks that they get, `ssrc` the one that these go out
-    under (0: their own).
+    under (0: their own). `red` is the payload type of redundant audio, -1 for plain.
     """
 
     audio: Shape | None
@@ -58,6 +64,7 @@ class GroupKey(NamedTuple):
     ssrc: int
     overhead: int
     shifted: bool
+    red: int
 
 
 class Upstream(Protocol):
@@ -106,6 +113,7 @@ class Stream:
         self._groups: dict[GroupKey, Group] = {}
         self._catching_up: list[Viewer] = []
         self._waiting: set[Viewer] = set()
+        self._thin: list[Viewer] = []
         self._pending: list[tuple[Track, bytes]] = []
         self._sending = False
         self._deferred: list[Callable[[], None]] = []
@@ -114,6 +122,7 @@ class Stream:
         self._report_at_s = 0.0
         self._choose_at_s = 0.0
         self._disorder_s = 0.0
+        self._trials_at_s = 0.0
         self._needed = Needed[Track]()
         self._told: frozenset[Track] = frozenset()
 
@@ -159,6 +168,8 @@ class Stream:
     def flush(self, now: float) -> Iterator[None]:
         """Send what has arrived to all live viewers, in chunks."""
         self._admit(now)
+        if self._thin:
+            self._spread()
         batch, self._pending = self._pending, []
         for track in self._by_ssrc.values():
             track.flushed = track.highest + 1
@@ -191,7 +202,7 @@ class Stream:
         if key.video is not None:
             for ssrc in key.layers:
                 shapes[self._by_ssrc[ssrc]] = key.video
-        if not key.ssrc:
+        if not key.ssrc and key.red < 0:
             return [
                 rtp.reshape(kept, shape)
                 for track, kept in batch
@@ -209,7 +220,11 @@ class Stream:
                 # packet. Whoever misses it asks.
                 continue
             shaped = rtp.reshape(kept, shape)
-            packets.append(rtp.under(shaped, key.ssrc) if video else shaped)
+            if video:
+                shaped = rtp.under(shaped, key.ssrc) if key.ssrc else shaped
+            elif key.red >= 0:
+                shaped = red.wrap(shaped, kept, track, key.red)
+            packets.append(shaped)
             shifted.append(video)
         return packets, shifted if key.shifted else []
 
@@ -301,6 +316,7 @@ class Stream:
         self.viewers.discard(viewer)
         self._waiting.discard(viewer)
         viewer.waits.clear()
+        self._thin = [v for v in self._thin if v is not viewer]
         if viewer in self._catching_up:
             self._catching_up.remove(viewer)
         self._leave_group(viewer)
@@ -342,6 +358,7 @@ class Stream:
             ssrc,
             target.overhead,
             shifted,
+            viewer.red,
         )
         group = self._groups.setdefault(key, Group(target.overhead))
         if splice is not None and shifted:
@@ -350,6 +367,11 @@ class Stream:
         else:
             group.add(target)
         viewer.group = group
+
+    def _rejoin(self, viewer: Viewer) -> None:
+        """Let a live viewer go to the group that fits it now."""
+        if viewer.group is not None:
+            self._join_group(viewer)
 
     def _catch_up(self, viewer: Viewer) -> None:
         """Serve a viewer from the rings until it can join a group again."""
@@ -367,6 +389,27 @@ class Stream:
             else:
                 still.append(viewer)
         self._catching_up = still
+
+    def _spread(self) -> None:
+        """Take viewers with thin lines out of their groups when a keyframe begins.
+
+        They get it from the ring, paced, and join again once they have caught up. The ring is
+        their queue; `_drop_late` bounds it.
+        """
+        begun = {t for t in self.layers if t.keyframe_position >= t.flushed}
+        for viewer in self._thin:
+            if viewer.layer in begun and viewer.group is not None:
+                self._catch_up(viewer)
+
+    def _drop_late(self, now: float) -> None:
+        """Let a viewer that stays behind have no picture until the next keyframe."""
+        for viewer in list(self._catching_up):
+            layer = viewer.layer
+            if viewer.pace_bps and layer is not None and viewer.behind_s(layer) > MAX_BEHIND_S:
+                self._drop_picture(viewer)
+                if viewer.wanted is not None:
+                    viewer.waits.clear()
+                    self._wait(viewer, viewer.wanted, now)
 
     def _caught_up(self, viewer: Viewer) -> bool:
         return all(viewer.position[track] >= track.flushed for track in viewer.flow)
@@ -428,10 +471,15 @@ class Stream:
         viewer.wanted = track
         viewer.waits.clear()
         self._waiting.discard(viewer)
-        if track is None:
+        present = viewer.layer
+        if track is None or (present is not None and self._smaller(track, present)):
+            # What fills the line stops at once: the smaller layer's keyframe needs the room.
             self._change(lambda: self._drop_picture(viewer))
-        elif track is not viewer.layer:
+        if track is not None and track is not present:
             self._wait(viewer, track, now)
+
+    def _smaller(self, track: Track, than: Track) -> bool:
+        return self.layers.index(track) < self.layers.index(than)
 
     def take(self, viewer: Viewer, rids: Iterable[str], now: float | None = None) -> None:
         """Let a node below have these layers, and no others, from their next keyframe on."""
@@ -467,19 +515,27 @@ class Stream:
         rates = [t.known_bps for t in live]
         audio_bps = audio.known_bps if audio is not None else 0.0
         used: set[Track] = set()
+        thin: list[Viewer] = []
         for viewer in self.viewers:
             if "video" not in viewer.legs:
                 continue
             if viewer.is_relay:
                 self._keep_counting(viewer)
             else:
+                if viewer.switch_red(audio_bps, now):
+                    self._change(partial(self._rejoin, viewer))
                 chosen = viewer.choose(live, rates, audio_bps, now)
                 if chosen is not viewer.wanted:
                     self.want(viewer, chosen, now)
+                viewer.pace_bps = viewer.pace(audio_bps, now)
+                if viewer.pace_bps and len(thin) < MAX_THIN:
+                    thin.append(viewer)
             used.update(viewer.waits)
             used.update(t for t in viewer.flow if t.kind == "video")
             for track in viewer.waits:
                 self.request_keyframe(now, track)
+        self._thin = thin
+        self._drop_late(now)
         needed = self._needed.update(used, now)
         if needed != self._told and self.upstream is not None and len(self.layers) > 1:
             self._told = needed
@@ -506,7 +562,10 @@ class Stream:
             if target is None:
                 continue
             for track in viewer.flow:
-                packets = viewer.pending(track, CATCH_UP_PACKETS)
+                if viewer.pace_bps and track is viewer.layer:
+                    packets = viewer.paced(track, now)
+                else:
+                    packets = viewer.pending(track, CATCH_UP_PACKETS, now)
                 if packets:
                     self.resend(target, packets)
             soon = soon or not self._caught_up(viewer)
@@ -518,6 +577,10 @@ class Stream:
         if now - self._report_at_s >= REPORT_EVERY_S:
             self._report_at_s = now
             self._report_to(list(self.viewers), now)
+        if now - self._trials_at_s >= TRIAL_REPORT_EVERY_S:
+            self._trials_at_s = now
+            # The answer to a report tells the round trip, and that tells of a queue.
+            self._report_to([v for v in self.viewers if v.on_trial][:MAX_THIN], now)
         if self.upstream is not None:
             soon = self.upstream.tick(now) or soon
         return soon

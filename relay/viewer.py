@@ -6,7 +6,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from relay import packet as rtp
-from relay import rtcp
+from relay import red, rtcp
 from relay.lane import Lane, Splice
 from relay.layers import Chooser, Line
 from relay.packet import Shape
@@ -19,10 +19,26 @@ if TYPE_CHECKING:
 
 # Answers to NACKs per viewer: a burst, and a rate that repairs 10 % loss of 8 Mbit/s. A viewer
 # that asks for more has a line that repeating would only choke.
-REPAIR_BURST = 300.0
+REPAIR_BURST_S = 2.0
 REPAIR_PER_S = 150.0
+# Of a line that is known to be thin, repeats may take this part: what was lost because the line is
+# full would only fill it again.
+REPAIR_SHARE = 0.4
+REPAIR_BYTES = 1200
 # A node asks for many viewers, and for a whole gap after it has changed parents.
 RELAY_FACTOR = 10.0
+# Redundant audio is sent for so long after the last loss, and at first until reports come.
+RED_AFTER_LOSS_S = 30.0
+RED_AT_FIRST_S = 8.0
+LOSS_COUNTS = 0.004
+# A keyframe is spread out where the estimate is not this much above what is sent; after a fall
+# of the estimate more room is asked for. Chromium's own bound is 1.5.
+THIN_ROOM = 1.3
+WARY_ROOM = 3.0
+WARY_S = 15.0
+PACE_OF_ESTIMATE = 1.1
+PACE_OF_NEED = 1.5
+MAX_PACED_BYTES = 2400
 # Without RTX a repeat carries its old number, and libsrtp refuses what lies outside its window.
 REPLAY_WINDOW = 1000
 
@@ -40,7 +56,11 @@ class Viewer:
     """
 
     __slots__ = (
+        "_began_s",
         "_chooser",
+        "_lost_s",
+        "_paced_bytes",
+        "_paced_s",
         "_repair_at_s",
         "_repair_tokens",
         "_rtx_sequences",
@@ -56,8 +76,10 @@ class Viewer:
         "legs",
         "line",
         "nacks",
+        "pace_bps",
         "peer",
         "position",
+        "red",
         "resent",
         "rtt_s",
         "shapes",
@@ -91,9 +113,15 @@ class Viewer:
         self.jitter_s = 0.0
         self.rtt_s = 0.0
         self.bad_rtcp = 0
+        self.red = -1
+        self.pace_bps = 0.0
+        self._paced_s = 0.0
+        self._paced_bytes = 0.0
+        self._began_s = 0.0
+        self._lost_s = -1e9
         self._chooser: Chooser | None = None
         self._rtx_sequences: dict[int, int] = {}
-        self._repair_tokens = REPAIR_BURST
+        self._repair_tokens = REPAIR_PER_S * REPAIR_BURST_S
         self._repair_at_s = 0.0
 
     @property
@@ -110,6 +138,29 @@ class Viewer:
         """The layer to begin with, of so many: the smallest, a thin line is not yet known."""
         self._chooser = Chooser(now)
         return 0
+
+    def switch_red(self, audio_bps: float, now: float) -> bool:
+        """Whether redundant audio begins or ends now; `red` is then its payload type, or -1.
+
+        It helps a line that loses packets, and harms one that is too thin for what it has.
+        """
+        audio = self.legs.get("audio")
+        if audio is None or audio.red_type < 0:
+            return False
+        if not self._began_s:
+            self._began_s = now
+        lossy = now - self._lost_s < RED_AFTER_LOSS_S or now - self._began_s < RED_AT_FIRST_S
+        video_bps = self.layer.known_bps if self.layer is not None else 0.0
+        need_bps = video_bps + (1 + red.DEPTH) * audio_bps
+        room = not self.line.remb_bps or self.line.remb_bps > need_bps
+        wanted = audio.red_type if lossy and room and not self.sound_only else -1
+        changed, self.red = wanted != self.red, wanted
+        return changed
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether it is being found out what the line carries: reports are due more often."""
+        return self._chooser is not None and self._chooser.trying(self.line)
 
     def choose(
         self, live: list[Track], rates: list[float], audio_bps: float, now: float
@@ -160,9 +211,11 @@ class Viewer:
         track = self.stream.track_of_ssrc(block.ssrc)
         if track is None:
             return
+        if block.fraction_lost > 256 * LOSS_COUNTS:
+            self._lost_s = now
         if track.kind == "video" or "video" not in self.legs:
             self.fraction_lost = block.fraction_lost / 256
-            self.line.reported(self.fraction_lost)
+            self.line.reported(self.fraction_lost, now)
             self.jitter_s = block.jitter / track.format.clock_rate
         clock = track.sender_clock(now)
         if block.lsr and clock is not None:
@@ -170,6 +223,7 @@ class Viewer:
             rtt = (rtcp.ntp_middle(clock[0]) - block.lsr - block.dlsr) & 0xFFFFFFFF
             if rtt < 10 * 65536:
                 self.rtt_s = rtt / 65536
+                self.line.took(self.rtt_s)
 
     def _repair(self, nack: rtcp.Nack, now: float) -> None:
         """Answer from the ring: RTX where agreed, else the very same packet again."""
@@ -178,12 +232,14 @@ class Viewer:
         if track is None or target is None or track.kind not in self.legs:
             return
         self.nacks += len(nack.seqs)
+        if track.kind == "audio" and self.legs["audio"].red_type >= 0:
+            # The number may have gone out in the other form: SRTP must not encrypt it twice.
+            return
         gone = now - self._repair_at_s
         self._repair_at_s = now
-        factor = RELAY_FACTOR if self.is_relay else 1.0
-        self._repair_tokens = min(
-            REPAIR_BURST * factor, self._repair_tokens + gone * REPAIR_PER_S * factor
-        )
+        per_s = self._repairs_per_s()
+        burst = per_s * REPAIR_BURST_S
+        self._repair_tokens = min(burst, self._repair_tokens + gone * per_s)
         leg, shape = self.legs[track.kind], self.shapes[track.kind]
         answers: list[bytes] = []
         for sequence in nack.seqs:
@@ -195,6 +251,7 @@ class Viewer:
             shaped, age = found
             repair_ssrc = leg.repair_of(track.ssrc)
             if leg.rtx_type >= 0 and repair_ssrc:
+                shaped = rtp.stamped(shaped, shape, rtp.abs_send_time(now))
                 number = self._rtx_sequences.get(repair_ssrc)
                 if number is None:
                     number = secrets.randbits(15)
@@ -208,6 +265,14 @@ class Viewer:
         if answers:
             self.resent += len(answers)
             self.stream.resend(target, answers)
+
+    def _repairs_per_s(self) -> float:
+        """How many packets a second may be repeated."""
+        if self.is_relay:
+            return REPAIR_PER_S * RELAY_FACTOR
+        if not self.line.remb_bps:
+            return REPAIR_PER_S
+        return min(REPAIR_PER_S, REPAIR_SHARE * self.line.remb_bps / 8 / REPAIR_BYTES)
 
     def _packet(self, track: Track, sequence: int, shape: Shape) -> tuple[bytes, int] | None:
         """The packet that this viewer knows under a number, and how many ago it was."""
@@ -233,17 +298,54 @@ class Viewer:
             shaped = rtp.under(shaped, ssrc)
         return splice.apply(shaped, splice.track.format.codec)
 
-    def pending(self, track: Track, limit: int) -> list[bytes]:
+    def pace(self, audio_bps: float, now: float) -> float:
+        """Bitrate at which a keyframe goes out to this viewer; 0 where its line needs no care."""
+        estimate = self.line.remb_bps
+        if self.is_relay or not estimate or self.layer is None:
+            return 0.0
+        need = self.layer.known_bps + audio_bps
+        wary = now - self.line.fell_s < WARY_S
+        if estimate > (WARY_ROOM if wary else THIN_ROOM) * need:
+            return 0.0
+        return max(PACE_OF_ESTIMATE * estimate, PACE_OF_NEED * need)
+
+    def paced(self, track: Track, now: float) -> list[bytes]:
+        """What may leave now of the picture of a viewer with a thin line."""
+        gone = min(now - self._paced_s, 0.1)
+        self._paced_s = now
+        self._paced_bytes = min(MAX_PACED_BYTES, self._paced_bytes + gone * self.pace_bps / 8)
+        found: list[bytes] = []
+        while self._paced_bytes > 0 and (packets := self.pending(track, 1, now)):
+            found += packets
+            self._paced_bytes -= len(packets[0])
+        return found
+
+    def behind_s(self, track: Track) -> float:
+        """How much of a track waits for this viewer, in seconds of media."""
+        first = next(
+            (k for p in range(self.position[track], track.flushed) if (k := track.get(p))), None
+        )
+        newest = track.get(track.highest)
+        if first is None or newest is None:
+            return 0.0
+        here, there = (int.from_bytes(k[4:8], "big") for k in (first, newest))
+        return rtp.ts_delta(there, here) / track.format.clock_rate
+
+    def pending(self, track: Track, limit: int, now: float) -> list[bytes]:
         """The next packets of a track for a viewer that catches up, at most `limit`."""
         shape = self.shapes[track.kind]
         splice = self.lane.current if track is self.layer else None
         ssrc = self.stream.tracks[track.kind].ssrc
+        leg = self.legs[track.kind]
+        stamp = rtp.abs_send_time(now) if leg.rtx_type >= 0 and leg.rtx_ssrc else -1
         at, end = max(self.position[track], track.oldest), track.flushed
         found: list[bytes] = []
         while at < end and len(found) < limit:
             kept = track.get(at)
             if kept is not None:
                 shaped = rtp.reshape(kept, shape)
+                if stamp >= 0:
+                    shaped = rtp.stamped(shaped, shape, stamp)
                 found.append(shaped if splice is None else self._dress(shaped, splice, ssrc))
             at += 1
         self.position[track] = at
