@@ -70,7 +70,8 @@ class Figures:
                 "sendmmsg": port.fanout.abilities.sendmmsg,
                 "note": port.fanout.abilities.note,
             },
-            "viewers": sum(1 for c in node.channels.values() for s in c.viewers if not s.relay_id),
+            "viewers": len(node.viewers),
+            "load": node.crowd.snapshot(),
             "children": [
                 {
                     "id": child.id, "name": child.name, "tier": child.tier, "url": child.url,

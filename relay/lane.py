@@ -137,7 +137,8 @@ class Lane:
         newest = current.track.highest + current.shift
         number = newest + ((sequence - newest + 0x8000) & 0xFFFF) - 0x8000
         for splice in reversed(self._history):
-            if number >= splice.first:
+            # Before its first layer a viewer's numbers are that layer's own as well.
+            if number >= splice.first or splice.plain:
                 return splice, number - splice.shift
         return None
 

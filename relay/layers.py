@@ -28,6 +28,9 @@ CARRIES_LOWEST: Final = 0.75
 # An estimate that shrinks by this factor between two reports has seen a queue.
 FALL: Final = 0.95
 FALL_COUNTS_S: Final = 3.0
+# A second fall this much later confirms the first.
+AGAIN_S: Final = 0.3
+SLIGHTLY_LOST: Final = 0.03
 # Loss that speaks against a layer: alone, beside an estimate below what is sent, and of a trial.
 MUCH_LOST: Final = 0.20
 FULL_LOST: Final = 0.12
@@ -56,6 +59,7 @@ class Line:
     lost: float = 0.0
     lossy_reports: int = 0
     fell_s: float = -1e9
+    first_fell_s: float = -1e9
     reported_s: float = -1e9
     rtt_s: float = 0.0
     shortest_s: float = 1e9
@@ -63,6 +67,8 @@ class Line:
     def estimated(self, remb_bps: int, now: float) -> None:
         """Note a REMB."""
         if self.remb_bps and remb_bps < FALL * self.remb_bps:
+            if now - self.fell_s > FALL_COUNTS_S:
+                self.first_fell_s = now
             self.fell_s = now
         self.remb_bps = remb_bps
 
@@ -76,6 +82,17 @@ class Line:
         self.rtt_s = rtt_s
         # The shortest one ages slowly: lines change their way.
         self.shortest_s = min(rtt_s, self.shortest_s * 1.01)
+
+    def full(self, since_s: float, now: float) -> bool:
+        """Whether the estimate fell since then, and something else says so too.
+
+        A receiver that stood still for a moment estimates a fall as well: its machine was busy.
+        """
+        if self.fell_s < since_s or now - self.fell_s > FALL_COUNTS_S:
+            return False
+        again = self.fell_s - max(since_s, self.first_fell_s) > AGAIN_S
+        heard = self.reported_s > self.first_fell_s
+        return again or (heard and (self.lost > SLIGHTLY_LOST or self.queued))
 
     @property
     def queued(self) -> bool:
@@ -114,9 +131,9 @@ class Chooser:
             self._climbing, self._wait_s = False, FIRST_WAIT_S
         return self.current
 
-    def trying(self, line: Line) -> bool:
+    def trying(self, line: Line, now: float) -> bool:
         """Whether the line's delay should be looked at closely."""
-        return self._climbing or line.queued
+        return self._climbing or line.queued or now - line.fell_s < FALL_COUNTS_S
 
     def _too_much(self, line: Line, rates: Sequence[float], audio_bps: float, now: float) -> bool:
         if self.current < 0:
@@ -125,9 +142,8 @@ class Chooser:
         here_s = now - self._since_s
         carries = CARRIES if self.current else CARRIES_LOWEST
         if line.remb_bps and line.remb_bps < carries * need:
-            fell = line.fell_s >= self._since_s and now - line.fell_s < FALL_COUNTS_S
             heard = line.reported_s > self._since_s + SETTLE_S
-            if fell or (heard and (line.lost > FULL_LOST or line.queued)):
+            if line.full(self._since_s, now) or (heard and (line.lost > FULL_LOST or line.queued)):
                 return True
         # Two lossy reports, and no estimate that would say there is room enough.
         return (

@@ -34,6 +34,7 @@ def render(node: Node) -> str:
     text = _Text()
     _node(text, node)
     _streams(text, node)
+    _crowd(text, node)
     return "\n".join(text.lines) + "\n"
 
 
@@ -89,3 +90,30 @@ def _streams(text: _Text, node: Node) -> None:
         text.add(f"track_{name}_total", "counter", about, [(n, f[name]) for n, f in arrived])
     jitter = [(label, figures["jitter_ms"]) for label, figures in arrived]
     text.add("track_jitter_ms", "gauge", "Jitter on the way in.", jitter)
+
+
+def _crowd(text: _Text, node: Node) -> None:
+    load = node.crowd.admission
+    text.gauge("forward_cpu_share", "Share of a core that forwarding uses.", load.cpu)
+    text.gauge("packets_out_per_second", "RTP packets a second sent.", load.packets_per_s)
+    text.gauge("memory_bytes", "Resident memory.", load.memory_bytes)
+    text.gauge("room", "Viewers that would still be let in.", node.crowd.room(time.monotonic()))
+    text.gauge("draining", "1 while the viewers are handed over.", node.draining)
+    text.counter("refused_total", "Viewers refused for want of room.", load.refused)
+    text.counter("handed_over_total", "Viewers sent on by a drain.", node.crowd.handed_over)
+    workers = node.snapshot().get("workers") if node.team is not None else None
+    if not isinstance(workers, list):
+        return
+    for key, kind, about in (
+        ("viewers", "gauge", "Viewers of one process of this node; 0 is the front."),
+        ("cpu", "gauge", "Share of a core that its forwarding uses."),
+        ("packets_out", "counter", "RTP packets it has sent."),
+        ("forward_cpu_s", "counter", "CPU time of its forwarding thread."),
+        ("restarts", "counter", "How often it was started again."),
+    ):
+        name = {"forward_cpu_s": "forward_cpu_seconds"}.get(key, key)
+        total = "_total" if kind == "counter" else ""
+        samples = [(f'{{worker="{w["worker"]}"}}', float(w[key])) for w in workers]
+        text.add(f"worker_{name}{total}", kind, about, samples)
+    up = [(f'{{worker="{w["worker"]}"}}', float(w["state"] == "ready")) for w in workers]
+    text.add("worker_up", "gauge", "1 while it answers.", up)

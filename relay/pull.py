@@ -127,7 +127,9 @@ class Puller:
         link = await parent.uplink.pull(channel.name, self.path, within_s, have)
         stream = channel.use_formats(link.legs)
         before = self.pull.source if self.pull is not None else channel.last_pull_source
-        source = Source(stream, link.peer, link.legs, channel.new_ssrc(), estimate=False)
+        source = Source(
+            stream, link.peer, link.legs, channel.new_ssrc(), estimate=False, from_node=True
+        )
         link.peer.handler = source
         wish.listen(link)
         source.on_need(self._wish.need)

@@ -101,7 +101,8 @@ class _Line:
 class Source:
     """The peer that a stream's packets come from, as its media handler.
 
-    `ssrc` is our own, for reports. `began` is set with the first packet.
+    `ssrc` is our own, for reports. `from_node`: the peer is a node, which answers as ours do.
+    `began` is set with the first packet.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Source:
         ssrc: int,
         *,
         estimate: bool,
+        from_node: bool = False,
     ) -> None:
         self.stream = stream
         self.peer = peer
@@ -121,6 +123,8 @@ class Source:
         self.last_media_s = 0.0
         self.bytes = 0
         self.keyframes_asked = 0
+        self.retired = False
+        self._from_node = from_node
         self.began = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._lines: dict[int, _Line] = {}
@@ -157,6 +161,8 @@ class Source:
 
     def on_rtp(self, data: bytes, now: float) -> None:
         """Number, keep and forward one packet."""
+        if self.retired:
+            return
         if len(data) > 1400 + 60:
             self.bad_packets += 1
             return
@@ -185,7 +191,8 @@ class Source:
             if line.idle:
                 line.restart()
             line.note(parsed, now)
-        line.missing.arrived(parsed.seq, now)
+        if line.missing.arrived(parsed.seq, now):
+            self.stream.hurry()
         track = line.track
         kept = track.insert(data, parsed, line.ssrc, rtp.abs_send_time(now), now)
         if kept is None:
@@ -229,6 +236,7 @@ class Source:
             if ssrc in self._inherited:
                 line.missing = self._inherited.pop(ssrc)
                 line.missing.renew(time.monotonic())
+            line.missing.eager = self._from_node
             self._lines[ssrc] = line
             return line
         return None
@@ -300,7 +308,8 @@ class Source:
         for line in self._lines.values():
             if not line.rtx and line.missing.waiting:
                 waiting = True
-                line.missing.rtt_s = self.peer.rtt_s or 0.05
+                if self.peer.rtt_s:
+                    line.missing.rtt_s = self.peer.rtt_s
                 ask = line.missing.due(now)
                 if ask:
                     report = rtcp.receiver_report(self.ssrc, [])
@@ -339,20 +348,28 @@ class Source:
             ),
         }
 
-    def attach(self, before: Source | None) -> None:
+    def attach(self, before: Source | None, anew: bool = False) -> None:
         """Become the stream's source, on the forwarding thread.
 
         `before` is the pull that fed the stream up to now, from another parent: what it was
-        asking for is asked of this one. None for a publisher, whose lines are new.
+        asking for is asked of this one. None for a publisher, whose lines are new. `anew`: its
+        numbers have nothing to do with what came before, even if they look alike; false for a
+        node that pushes, for it goes on in its own line.
         """
         if before is None:
+            if isinstance(self.stream.upstream, Source):
+                # Packets of a publisher that is being replaced may still be under way.
+                self.stream.upstream.retired = True
+            self.retired = False
             for track in self.stream.all_tracks:
                 # Another publisher has another clock; until its first report there is none.
                 if track.numbering.begun:
                     track.clock = None
+                    if anew:
+                        track.numbering.restart()
         else:
             self._inherited = {n.ssrc: n.missing for n in before._lines.values() if not n.rtx}
             self._inherited.update(before._inherited)
         self.stream.fed_by(self)
-        self.peer.handler = self
         self._report_at_s = time.monotonic()
+        self.peer.serve(self)

@@ -165,6 +165,10 @@ class Stream:
         if len(self._pending) < MAX_PENDING:
             self._pending.append((track, kept))
 
+    def hurry(self) -> None:
+        """Have the next tick soon: something is missing and will have to be asked for."""
+        self._port.hurry()
+
     def flush(self, now: float) -> Iterator[None]:
         """Send what has arrived to all live viewers, in chunks."""
         self._admit(now)
@@ -270,6 +274,10 @@ class Stream:
             start = track.start_position(now)
             if start < 0:
                 self._wait(viewer, track, now)
+            elif start > track.flushed:
+                # The keyframe waits to be sent, behind frames that a joiner could not decode.
+                viewer.waits[track] = -1
+                self._waiting.add(viewer)
             elif viewer.is_relay:
                 viewer.flow.append(track)
                 viewer.position[track] = start
@@ -294,7 +302,7 @@ class Stream:
 
     def _first_layers(self, viewer: Viewer, now: float) -> list[Track]:
         """The video layers that a viewer begins with."""
-        if "video" not in viewer.legs:
+        if "video" not in viewer.legs or not self.layers:
             return []
         if viewer.is_relay:
             return [t for t in self.layers if viewer.takes is None or t.rid in viewer.takes]
@@ -418,7 +426,7 @@ class Stream:
 
     def _wait(self, viewer: Viewer, track: Track, now: float) -> None:
         """Let a viewer wait for the next keyframe of a layer."""
-        viewer.waits[track] = track.highest
+        viewer.waits[track] = track.keyframe_position
         self._waiting.add(viewer)
         self.request_keyframe(now, track)
 
@@ -426,7 +434,7 @@ class Stream:
         """Let those who waited for a keyframe go on from it."""
         for viewer in list(self._waiting):
             for track, since in list(viewer.waits.items()):
-                if track.keyframe_position > since:
+                if since < track.keyframe_position <= track.flushed:
                     self._take_up(viewer, track, now)
             if not viewer.waits:
                 self._waiting.discard(viewer)
@@ -580,7 +588,7 @@ class Stream:
         if now - self._trials_at_s >= TRIAL_REPORT_EVERY_S:
             self._trials_at_s = now
             # The answer to a report tells the round trip, and that tells of a queue.
-            self._report_to([v for v in self.viewers if v.on_trial][:MAX_THIN], now)
+            self._report_to([v for v in self.viewers if v.on_trial(now)][:MAX_THIN], now)
         if self.upstream is not None:
             soon = self.upstream.tick(now) or soon
         return soon

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Answers to NACKs per viewer: a burst, and a rate that repairs 10 % loss of 8 Mbit/s. A viewer
 # that asks for more has a line that repeating would only choke.
-REPAIR_BURST_S = 2.0
+REPAIR_BURST = 300.0
 REPAIR_PER_S = 150.0
 # Of a line that is known to be thin, repeats may take this part: what was lost because the line is
 # full would only fill it again.
@@ -39,6 +39,16 @@ WARY_S = 15.0
 PACE_OF_ESTIMATE = 1.1
 PACE_OF_NEED = 1.5
 MAX_PACED_BYTES = 2400
+# A packet that went out less than a round trip ago may still be under way: a request for it then
+# says nothing. A node asks every few milliseconds until it has it; a browser asks again after just
+# one round trip, and means it.
+HOLD_RTT_NODE, HOLD_RTT = 1.15, 0.9
+HOLD_MIN_S, HOLD_MAX_S, HOLD_UNKNOWN_S = 0.015, 0.3, 0.1
+# What is asked for again after that goes out twice: the line loses much, and time is short. Not
+# when a whole gap is asked for, which would be a flood.
+COPIES_AGAIN = 2
+FEW = 50
+MAX_REPEATED = 4096
 # Without RTX a repeat carries its old number, and libsrtp refuses what lies outside its window.
 REPLAY_WINDOW = 1000
 
@@ -63,6 +73,7 @@ class Viewer:
         "_paced_s",
         "_repair_at_s",
         "_repair_tokens",
+        "_repeated",
         "_rtx_sequences",
         "bad_rtcp",
         "flow",
@@ -121,8 +132,10 @@ class Viewer:
         self._lost_s = -1e9
         self._chooser: Chooser | None = None
         self._rtx_sequences: dict[int, int] = {}
-        self._repair_tokens = REPAIR_PER_S * REPAIR_BURST_S
+        self._repair_tokens = REPAIR_BURST
         self._repair_at_s = 0.0
+        # By SSRC and position: when a packet was repeated last.
+        self._repeated: dict[tuple[int, int], float] = {}
 
     @property
     def remb_bps(self) -> int:
@@ -157,10 +170,9 @@ class Viewer:
         changed, self.red = wanted != self.red, wanted
         return changed
 
-    @property
-    def on_trial(self) -> bool:
+    def on_trial(self, now: float) -> bool:
         """Whether it is being found out what the line carries: reports are due more often."""
-        return self._chooser is not None and self._chooser.trying(self.line)
+        return self._chooser is not None and self._chooser.trying(self.line, now)
 
     def choose(
         self, live: list[Track], rates: list[float], audio_bps: float, now: float
@@ -238,30 +250,33 @@ class Viewer:
         gone = now - self._repair_at_s
         self._repair_at_s = now
         per_s = self._repairs_per_s()
-        burst = per_s * REPAIR_BURST_S
+        burst = per_s * REPAIR_BURST / REPAIR_PER_S
         self._repair_tokens = min(burst, self._repair_tokens + gone * per_s)
         leg, shape = self.legs[track.kind], self.shapes[track.kind]
+        most = COPIES_AGAIN if len(nack.seqs) <= FEW else 1
         answers: list[bytes] = []
         for sequence in nack.seqs:
-            if self._repair_tokens < 1:
-                break
             found = self._packet(track, sequence, shape)
             if found is None:
                 continue
-            shaped, age = found
-            repair_ssrc = leg.repair_of(track.ssrc)
-            if leg.rtx_type >= 0 and repair_ssrc:
-                shaped = rtp.stamped(shaped, shape, rtp.abs_send_time(now))
-                number = self._rtx_sequences.get(repair_ssrc)
-                if number is None:
-                    number = secrets.randbits(15)
-                answers.append(rtp.rtx(shaped, leg.rtx_type, repair_ssrc, number))
-                self._rtx_sequences[repair_ssrc] = (number + 1) & 0xFFFF
-            elif age < REPLAY_WINDOW:
-                answers.append(shaped)
-            else:
+            shaped, age, source, position = found
+            copies = min(most, self._copies(source, position, now))
+            if self._repair_tokens < copies:
                 continue
-            self._repair_tokens -= 1
+            repair_ssrc = leg.repair_of(track.ssrc) if leg.rtx_type >= 0 else 0
+            if not repair_ssrc and age >= REPLAY_WINDOW:
+                continue
+            if repair_ssrc:
+                shaped = rtp.stamped(shaped, shape, rtp.abs_send_time(now))
+            for _ in range(copies):
+                if repair_ssrc:
+                    number = self._rtx_number(repair_ssrc)
+                    answers.append(rtp.rtx(shaped, leg.rtx_type, repair_ssrc, number))
+                else:
+                    answers.append(shaped)
+            self._repair_tokens -= copies
+            if copies:
+                self._note_repeat(source, position, now)
         if answers:
             self.resent += len(answers)
             self.stream.resend(target, answers)
@@ -274,23 +289,57 @@ class Viewer:
             return REPAIR_PER_S
         return min(REPAIR_PER_S, REPAIR_SHARE * self.line.remb_bps / 8 / REPAIR_BYTES)
 
-    def _packet(self, track: Track, sequence: int, shape: Shape) -> tuple[bytes, int] | None:
-        """The packet that this viewer knows under a number, and how many ago it was."""
+    def _copies(self, track: Track, position: int, now: float) -> int:
+        """How often to repeat a packet now: not while it may still be under way."""
+        rtt_s = self.rtt_s * (HOLD_RTT_NODE if self.is_relay else HOLD_RTT)
+        hold_s = min(HOLD_MAX_S, max(HOLD_MIN_S, rtt_s or HOLD_UNKNOWN_S))
+        repeated = self._repeated.get((track.ssrc, position))
+        if now - max(repeated or 0.0, track.late.get(position, 0.0)) < hold_s:
+            return 0
+        return 1 if repeated is None else COPIES_AGAIN
+
+    def _note_repeat(self, track: Track, position: int, now: float) -> None:
+        self._repeated[track.ssrc, position] = now
+        if len(self._repeated) > MAX_REPEATED:
+            del self._repeated[next(iter(self._repeated))]
+
+    def _rtx_number(self, ssrc: int) -> int:
+        """The next sequence number of a line of repeats."""
+        number = self._rtx_sequences.get(ssrc)
+        if number is None:
+            number = secrets.randbits(15)
+        self._rtx_sequences[ssrc] = (number + 1) & 0xFFFF
+        return number
+
+    def _packet(
+        self, track: Track, sequence: int, shape: Shape
+    ) -> tuple[bytes, int, Track, int] | None:
+        """The packet that this viewer knows under a number.
+
+        With it: how many ago it was, and the track and position where the ring has it.
+        """
         if self.is_relay or track.kind != "video":
             position = track.position_of(sequence)
             kept = track.get(position)
-            return None if kept is None else (rtp.reshape(kept, shape), track.highest - position)
-        located = self.lane.locate(sequence)
+            if kept is None:
+                return None
+            return rtp.reshape(kept, shape), track.highest - position, track, position
+        current = self.lane.current
+        if current is None:
+            # Nothing was sent yet: the numbers will be the track's own.
+            current = Splice(track, track.highest, track.highest, plain=True)
+            located: tuple[Splice, int] | None = (current, track.position_of(sequence))
+        else:
+            located = self.lane.locate(sequence)
         if located is None:
             return None
         splice, position = located
         kept = splice.track.get(position)
-        if kept is None or position < splice.start:
+        if kept is None:
             return None
-        current = self.lane.current
-        assert current is not None
         age = current.track.highest + current.shift - (position + splice.shift)
-        return self._dress(rtp.reshape(kept, shape), splice, track.ssrc), age
+        shaped = self._dress(rtp.reshape(kept, shape), splice, track.ssrc)
+        return shaped, age, splice.track, position
 
     def _dress(self, shaped: bytes, splice: Splice, ssrc: int) -> bytes:
         """A packet of a layer under the one SSRC and line of numbers that the viewer sees."""

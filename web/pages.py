@@ -61,6 +61,14 @@ PAGE_HEADERS: Final = {
     "Vary": "Accept-Language, Cookie, Accept-Encoding",
 }
 
+# A full or draining node names a sibling, which the watch page then asks; which one is not known
+# when the page is sent.
+WATCH_HEADERS: Final = PAGE_HEADERS | {
+    "Content-Security-Policy": PAGE_HEADERS["Content-Security-Policy"].replace(
+        "connect-src 'self'", "connect-src 'self' http: https:"
+    )
+}
+
 # Paths whose callers are programs: they get the node's own plain answers, never a page.
 PROGRAM_PATHS: Final = ("/whip", "/whep", "/api", "/static", "/healthz", "/metrics")
 
@@ -267,7 +275,8 @@ class Pages:
         # An error page shows whatever name was asked for; keeping those would push out good ones.
         make = self._page if status == HTTPStatus.OK else self._render
         document = make(page, language, stream, status)
-        response = document.response(request, PAGE_HEADERS, status)
+        headers = WATCH_HEADERS if page == "watch" else PAGE_HEADERS
+        response = document.response(request, headers, status)
         response.headers["Content-Language"] = LANGUAGES[language]
         if asked == language:
             response.set_cookie(

@@ -137,8 +137,8 @@ def test_what_is_asked_for_again_is_found_in_the_layer_it_came_from() -> None:
     for splice, position in ((first, low.highest), (second, high.keyframe_position)):
         number = ids_of(out(splice, position))[0]
         assert lane.locate(number) == (splice, position)
-    before_all = (low.keyframe_position - 1) & 0xFFFF
-    assert lane.locate(before_all) is None
+    before_all = low.keyframe_position - 1
+    assert lane.locate(before_all & 0xFFFF) == (first, before_all)
 
 
 def test_no_number_stands_for_two_packets_over_many_changes() -> None:

@@ -122,9 +122,24 @@ def test_one_layer_alone_falls_to_sound_and_comes_back() -> None:
     line.estimated(2_000_000, 1.0)
     assert chooser.choose(line, (1_000_000.0,), SOUND, 1.0) == 0
     line.estimated(100_000, 2.0)
-    assert chooser.choose(line, (1_000_000.0,), SOUND, 2.0) == AUDIO_ONLY
+    line.reported(0.2, 2.1)
+    assert chooser.choose(line, (1_000_000.0,), SOUND, 2.2) == AUDIO_ONLY
+    line.reported(0.0, 3.0)
     assert chooser.choose(line, (1_000_000.0,), SOUND, 4.0) == AUDIO_ONLY
     assert chooser.choose(line, (1_000_000.0,), SOUND, 6.0) == 0
+
+
+def test_one_fall_of_the_estimate_alone_is_not_believed() -> None:
+    """A receiver whose machine was busy for a moment sees a queue that is not there."""
+    line, chooser = Line(), Chooser(0.0, current=2)
+    line.estimated(2_000_000, 9.0)
+    line.estimated(400_000, 10.0)
+    line.reported(0.0, 10.5)
+    line.took(0.02)
+    for now in (10.0, 10.5, 11.0, 12.0):
+        assert chooser.choose(line, RATES, SOUND, now) == 2
+    line.estimated(300_000, 12.5)
+    assert chooser.choose(line, RATES, SOUND, 12.5) == 0
 
 
 def test_a_layer_that_disappears_is_left() -> None:
