@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from aiortc.rate import RemoteBitrateEstimator
+from aiortc.rate import BandwidthUsage, RemoteBitrateEstimator
 
 from relay import packet as rtp
 from relay import rtcp
@@ -31,9 +31,10 @@ log = logging.getLogger("relay.source")
 
 REPORT_EVERY_S = 1.0
 MAX_LINES = 16
-# A frame is cut into packets that differ by a byte or two. Padded to the same length they leave
-# in one message (GSO), which costs less than the bytes.
-MAX_PADDING = 4
+# The estimate grows from what arrives, a few per cent a second. Until the line shows its limit a
+# publisher is told this much, or its first half minute would look poor on a good line.
+START_BPS = 3_000_000
+START_LOSS = 5
 
 
 @dataclass(slots=True)
@@ -135,6 +136,7 @@ class Source:
         self._burst = (0.0, 0, 0)
         self._burst_bytes = 0
         self._burst_timestamp = -1
+        self._congested = False
         self._remb: tuple[int, list[int]] | None = None
         self._report_at_s = 0.0
         self._on_need: Callable[[frozenset[Track]], None] | None = None
@@ -209,7 +211,10 @@ class Source:
         elif self._burst_bytes:
             at_s, sent, ssrc = self._burst
             estimate = self._estimator.add(int(at_s * 1000), sent, self._burst_bytes, ssrc)
-            self._remb = estimate or self._remb
+            if estimate is not None:
+                self._remb = estimate
+            if self._estimator.detector.state() is BandwidthUsage.OVERUSING:
+                self._congested = True
             self._burst_bytes = size
         else:
             self._burst_bytes = size
@@ -326,7 +331,12 @@ class Source:
         compound = rtcp.receiver_report(self.ssrc, blocks[:31])
         compound += rtcp.sdes_cname(self.ssrc, "terrace")
         if self._remb is not None:
-            compound += rtcp.remb(self.ssrc, self._remb[0], self._remb[1][:31])
+            bitrate_bps, ssrcs = self._remb
+            if any(block.fraction_lost > START_LOSS for block in blocks):
+                self._congested = True
+            if not self._congested:
+                bitrate_bps = max(bitrate_bps, START_BPS)
+            compound += rtcp.remb(self.ssrc, bitrate_bps, ssrcs[:31])
         self._send(compound)
 
     def _send(self, compound: bytes) -> None:
