@@ -12,8 +12,8 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from relay import sdp, tree
@@ -21,7 +21,7 @@ from relay.errors import HandshakeFailed, Refused
 from relay.parents import Parent, Parents
 from relay.peer import Peer
 from relay.pull import Puller
-from relay.sdp import Format, Leg
+from relay.sdp import Format, Layer, Leg
 from relay.source import Source
 from relay.stream import Stream
 from relay.track import Track
@@ -116,14 +116,39 @@ class Channel:
         if stream is not None:
             present = {kind: track.format.codec for kind, track in stream.tracks.items()}
             if wanted == present:
+                for leg in legs:
+                    self.extend(stream, leg)
                 return stream
             log.info("formats-changed stream=%s from=%s to=%s", self.name, present, wanted)
             self.end_viewers("the broadcast changed its format")
             self._port.call(self._port.remove_forwarder, stream)
-        tracks = [Track(leg.format, leg.ssrc or self.new_ssrc()) for leg in legs]
+        tracks = [
+            Track(leg.format, layer.ssrc or self.new_ssrc(), layer.rid)
+            for leg in legs
+            for layer in leg.layers or (Layer("", leg.ssrc),)
+        ]
+        for track, layer in zip(
+            tracks, (n for g in legs for n in g.layers or (Layer(""),)), strict=True
+        ):
+            if layer.bitrate_bps:
+                track.announced_bps, track.announced_s = layer.bitrate_bps, time.monotonic()
         self.stream = Stream(self.name, tracks, self._port)
         self._port.call(self._port.add_forwarder, self.stream)
         return self.stream
+
+    def extend(self, stream: Stream, leg: Leg) -> None:
+        """Let a stream have the layers of a leg that it does not have yet."""
+        if not leg.layers:
+            return
+        main = stream.tracks[leg.format.kind]
+        if not main.rid:
+            # A picture that had one layer: that is the largest of those to come.
+            main.rid = leg.layers[-1].rid
+        known = {t.rid for t in stream.layers}
+        for layer in reversed(leg.layers):
+            if layer.rid not in known:
+                track = Track(main.format, layer.ssrc or self.new_ssrc(), layer.rid)
+                self._port.call(stream.add_layer, track)
 
     def end_viewers(self, why: str) -> None:
         """End all viewing sessions; each tells its peer."""
@@ -244,6 +269,10 @@ class Channel:
         """Let a pull feed the stream; what `before` was asking for is asked of it from now on."""
         self.fed_by, self.source_gone_s, self.last_pull_source = "parent", None, source
         self._port.call(source.attach, before)
+
+    def run(self, function: Callable[..., object], *args: object) -> None:
+        """Run something on the forwarding thread."""
+        self._port.call(function, *args)
 
     def spawn(self, work: Coroutine[object, object, None], what: str) -> asyncio.Task[None]:
         """Run something for this channel, ended with it."""
@@ -406,12 +435,30 @@ class Channel:
 
 def push_legs(stream: Stream) -> list[Leg]:
     """How this node offers its own tracks to its parent."""
-    return [
-        sdp.node_leg(
-            str(index),
-            Format(track.kind, track.format.codec, track.format.fmtp),
-            track.ssrc,
-            Channel.new_ssrc(),
-        )
-        for index, track in enumerate(stream.tracks.values())
-    ]
+    legs = []
+    for index, track in enumerate(stream.tracks.values()):
+        fmt = Format(track.kind, track.format.codec, track.format.fmtp)
+        layers = egress_layers(stream) if track.kind == "video" else ()
+        repair = Channel.new_ssrc() if track.kind == "video" else 0
+        leg = sdp.node_leg(str(index), fmt, track.ssrc, repair)
+        legs.append(replace(leg, layers=layers, rtx_ssrc=leg_repair(layers, track.ssrc) or repair))
+    return legs
+
+
+def egress_layers(stream: Stream, present: tuple[Layer, ...] = ()) -> tuple[Layer, ...]:
+    """How the layers of a stream are told to a node; none if there is only one.
+
+    Layers in `present` keep the SSRC that their repeats have.
+    """
+    if len(stream.layers) < 2:
+        return ()
+    repairs = {n.ssrc: n.rtx_ssrc for n in present}
+    return tuple(
+        Layer(t.rid, t.ssrc, repairs.get(t.ssrc) or Channel.new_ssrc(), round(t.known_bps))
+        for t in stream.layers
+    )
+
+
+def leg_repair(layers: tuple[Layer, ...], ssrc: int) -> int:
+    """The SSRC for the repeats of one layer, or 0."""
+    return next((n.rtx_ssrc for n in layers if n.ssrc == ssrc), 0)

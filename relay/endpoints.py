@@ -74,6 +74,14 @@ class DrainOrder(BaseModel):
     seconds: float = Field(default=20.0, ge=0, le=3600, allow_inf_nan=False)
 
 
+class LayersWish(BaseModel):
+    """Which layers a node below takes."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    layers: list[str] = Field(max_length=8)
+
+
 def refusal(exc: Refused) -> web.Response:
     """An error answer: one sentence, and Retry-After where waiting helps."""
     headers = dict(CORS)
@@ -209,6 +217,18 @@ class Endpoints:
             content_type=FRAGMENT_TYPE,
             headers=CORS | {"ETag": session.etag},
         )
+
+    async def layers(self, request: web.Request) -> web.StreamResponse:
+        """PUT the names of the layers that a node takes; answers which there are."""
+        grant = self._grant(request)
+        grant.require_relay()
+        session = self._session(request)
+        try:
+            wish = LayersWish.model_validate_json(await request.content.read(4096))
+        except ValidationError as exc:
+            raise Refused(400, 'The body must be {"layers": ["name", ...]}.') from exc
+        there = self.node.take_layers(session, wish.layers)
+        return web.json_response({"layers": there})
 
     async def options(self, request: web.Request) -> web.StreamResponse:
         """CORS preflight, and what may be posted here."""
@@ -347,6 +367,7 @@ def add_routes(app: web.Application, node: Node) -> None:
     router.add_post(stream, _guard(ends.create))
     router.add_patch(session, _guard(ends.patch))
     router.add_delete(session, _guard(ends.delete))
+    router.add_put(session + "/layers", _guard(ends.layers))
     for path in (stream, session):
         router.add_options(path, ends.options)
         router.add_route("*", path, ends.not_allowed)

@@ -71,17 +71,17 @@ def _streams(text: _Text, node: Node) -> None:
     live = [(label, c.state == "live") for label, c in channels]
     text.add("stream_live", "gauge", "1 while packets arrive.", live)
     tracks = [
-        (f'{{stream="{c.name}",kind="{t.kind}"}}', t, c.source)
+        (f'{{stream="{c.name}",kind="{t.kind}",layer="{t.rid}"}}', t, c.source)
         for _, c in channels
         if c.stream
-        for t in c.stream.tracks.values()
+        for t in c.stream.all_tracks
     ]
     packets = [(label, t.packets) for label, t, _ in tracks]
     text.add("track_packets_total", "counter", "RTP packets kept.", packets)
     text.add(
         "track_bytes_total", "counter", "RTP bytes kept.", [(n, t.bytes) for n, t, _ in tracks]
     )
-    arrived = [(label, source.figures(t.kind)) for label, t, source in tracks if source]
+    arrived = [(label, source.figures(t)) for label, t, source in tracks if source]
     for name, about in (
         ("lost", "Packets lost on the way in for good."),
         ("repaired", "Packets that came after being asked for."),

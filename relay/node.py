@@ -19,7 +19,7 @@ import ifaddr
 from relay import __version__, sdp, tree
 from relay.access import Access, Grant
 from relay.admission import Limits
-from relay.channel import Channel, Publisher, Session, push_legs
+from relay.channel import Channel, Publisher, Session, egress_layers, leg_repair, push_legs
 from relay.crowd import Crowd
 from relay.errors import Refused, SettingError
 from relay.figures import Figures
@@ -251,6 +251,10 @@ class Node:
                 track = stream.tracks[leg.format.kind]
                 rtx_ssrc = Channel.new_ssrc() if leg.rtx_type >= 0 else 0
                 legs[index] = replace(leg, ssrc=track.ssrc, rtx_ssrc=rtx_ssrc)
+                if request.relay_id and track.kind == "video":
+                    layers = egress_layers(stream)
+                    repair = leg_repair(layers, track.ssrc) or rtx_ssrc
+                    legs[index] = replace(legs[index] or leg, layers=layers, rtx_ssrc=repair)
         chosen = {leg.format.kind: leg for leg in legs if leg is not None}
         if not chosen:
             has = " and ".join(t.format.codec for t in stream.tracks.values())
@@ -263,8 +267,35 @@ class Node:
             relay_id=request.relay_id, have=request.have,
         )  # fmt: skip
         session.viewer = Viewer(stream, peer, chosen, is_relay=bool(request.relay_id))
+        if request.relay_id and len(stream.layers) > 1:
+            # A node says which layers it takes once its first viewer is there. One that comes from
+            # another parent has had some.
+            had = frozenset(t.rid for t in stream.layers if t.ssrc in request.have)
+            session.viewer.takes = had or frozenset({stream.layers[0].rid})
         self.crowd.joined(name)
         return self._open(session, offer, legs, transport)
+
+    def take_layers(self, session: Session, rids: list[str]) -> list[dict[str, object]]:
+        """Let a node below have these layers; returns what there is, the smallest first."""
+        viewer = session.viewer
+        if viewer is None or not viewer.is_relay:
+            raise Refused(403, "Only a node chooses its layers; a viewer's line chooses for it.")
+        stream, now = viewer.stream, time.monotonic()
+        video = viewer.legs.get("video")
+        if video is None:
+            return []
+        layers = egress_layers(stream, video.layers)
+        if layers != video.layers:
+            viewer.legs = viewer.legs | {"video": replace(video, layers=layers)}
+        if layers and rids:
+            self.port.call(stream.take, viewer, rids)
+        return [
+            {
+                "rid": track.rid, "ssrc": track.ssrc, "bitrate_bps": round(track.known_bps),
+                "rtx_ssrc": leg_repair(layers, track.ssrc), "live": track.live(now),
+            }
+            for track in stream.layers
+        ]  # fmt: skip
 
     async def _channel_to_view(self, name: str, request: Request) -> Channel:
         own_path = tree.extend_path(request.path, self.id)
@@ -465,6 +496,8 @@ def _egress_legs(offer: Description, formats: dict[str, sdp.Format]) -> list[Leg
             codec = sdp.choose_egress(media, wanted)
             if codec is not None:
                 leg = sdp.agree(media, codec, wanted.fmtp, sdp.EXTENSIONS[media.kind])
+                if media.kind == "audio":
+                    leg = replace(leg, red_type=media.red_of(codec.payload_type))
                 taken.add(media.kind)
         legs.append(leg)
     return legs
@@ -482,6 +515,8 @@ def _ingest_legs(offer: Description, present: dict[str, str]) -> list[Leg | None
             if codec is not None:
                 uris = sdp.EXTENSIONS[media.kind] + sdp.INGEST_EXTENSIONS
                 leg = sdp.agree(media, codec, codec.fmtp, uris)
+                if media.kind == "video":
+                    leg = replace(leg, layers=sdp.offered_layers(media))
                 taken.add(media.kind)
         legs.append(leg)
     return legs

@@ -35,7 +35,9 @@ class Recorder:
         self.rtp: dict[Target, list[bytes]] = {}
         self.rtcp: list[tuple[Target, bytes]] = []
 
-    def send(self, group: Group, packets: list[bytes]) -> Iterator[None]:
+    def send(
+        self, group: Group, packets: list[bytes], shifted: list[bool], vp8: bool
+    ) -> Iterator[None]:
         members = list(group.targets)
         for target in members:
             # What the real one cannot bear: its lists are made for the members at the start.
@@ -67,6 +69,9 @@ class Upstream:
 
     def tick(self, now: float) -> bool:
         return False
+
+    def need(self, layers: frozenset[Track]) -> None:
+        raise AssertionError("a picture of one layer is always needed")
 
 
 class Scene:
@@ -125,7 +130,7 @@ class Scene:
         data = rows.packet(sequence & 0xFFFF, timestamp & 0xFFFFFFFF, payload, ssrc=track.ssrc + 90)
         kept = track.insert(data, rtp.parse(data, IDS), track.ssrc + 90, 0, self.now)
         assert kept is not None
-        self.stream.push(track.kind, kept)
+        self.stream.push(track, kept)
 
     def step(self) -> None:
         """Begin the next flush, or go on with the one that is under way."""
@@ -311,7 +316,8 @@ def test_a_keyframe_whose_first_packet_had_come_before_the_join_is_taken() -> No
     """A delimiter says nothing; that it began a keyframe is known with the next packet."""
     scene = Scene(audio=False)
     track = Track(Format("video", "H264"), VIDEO_SSRC)
-    scene.picture, scene.stream.tracks["video"] = track, track
+    scene.picture, scene.stream = track, Stream("class", [track], scene)
+    scene.stream.upstream = scene.upstream
     scene._put(track, 10, rows.H264_AUD)
     scene.flush()
     viewer = scene.join()
@@ -391,7 +397,7 @@ def test_what_waits_to_be_sent_is_bounded() -> None:
     """A fan-out that cannot keep up does not fill the memory."""
     scene = Scene()
     for _ in range(MAX_PENDING + 10):
-        scene.stream.push("audio", b"")
+        scene.stream.push(scene.sound, b"")
     assert len(scene.stream._pending) == MAX_PENDING
 
 
