@@ -50,7 +50,7 @@ class Publisher:
     def parse(cls, header: str, subject: str, now_ms: int) -> Publisher:
         """Read what a pushing node says, `<milliseconds> <subject>`; Refused 400 if malformed."""
         since, _, name = header.partition(" ")
-        if not since.isdigit() or len(since) > 15 or len(name) > 200:
+        if not since.isascii() or not since.isdigit() or len(since) > 15 or len(name) > 200:
             raise Refused(400, f"The {tree.PUBLISHER_HEADER} header is malformed.")
         return cls(name or subject, min(int(since), now_ms + 60_000))
 
@@ -229,9 +229,11 @@ class Channel:
 
     # ------------------------------------------------------------ pull from a parent
 
-    async def start_pull(self, parents: Parents, path: tuple[str, ...]) -> None:
+    async def start_pull(
+        self, parents: Parents, path: tuple[str, ...], have: dict[int, int]
+    ) -> None:
         """Ask the parents for the stream; returns when viewers can be answered, or Refused."""
-        puller = Puller(self, parents, path)
+        puller = Puller(self, parents, path, have)
         await puller.start()
         self.puller = puller
         self._pulling = self.spawn(puller.run(), "pull")

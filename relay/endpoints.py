@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from relay import ice, metrics, tree
+from relay import diagnosis, ice, metrics, tree
 from relay.access import WORKER_SUBJECT, AccessError, Grant
 from relay.channel import Session
 from relay.errors import Refused
@@ -240,8 +240,13 @@ class Endpoints:
     async def tree(self, request: web.Request) -> web.StreamResponse:
         """This node and those below."""
         depth = request.query.get("depth", "")
-        levels = min(int(depth), tree.MAX_HOPS) if depth.isdigit() else tree.MAX_HOPS
-        return web.json_response(await self.node.tree(levels), headers=CORS)
+        known = depth.isascii() and depth.isdigit() and len(depth) <= 4
+        levels = min(int(depth), tree.MAX_HOPS) if known else tree.MAX_HOPS
+        found = await self.node.tree(levels)
+        if not depth.isdigit():
+            # Asked by a person or a page, not by the node above, which sees more of the tree.
+            found["findings"] = [one.as_json() for one in diagnosis.diagnose(found)]
+        return web.json_response(found, headers=CORS)
 
     async def access(self, request: web.Request) -> web.StreamResponse:
         """What the presented token may do with a stream."""
@@ -264,11 +269,13 @@ class Endpoints:
         self._grant(request).require_relay()
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
         await response.prepare(request)
-        while not self.node.stopping.is_set():
-            await response.write(b"draining\n" if self.node.draining else b"here\n")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LINK_EVERY_S):
-                    await self.node.stopping.wait()
+        # The child may go at any moment: that is no fault of this node.
+        with contextlib.suppress(ConnectionError):
+            while not self.node.stopping.is_set():
+                await response.write(b"draining\n" if self.node.draining else b"here\n")
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LINK_EVERY_S):
+                        await self.node.stopping.wait()
         return response
 
     async def child(self, request: web.Request) -> web.StreamResponse:

@@ -28,6 +28,7 @@ from relay.parents import Parents
 from relay.peer import NodeCertificate, Peer
 from relay.port import Port
 from relay.sdp import Description, Leg, Local, Media, SdpError, Setup
+from relay.sight import Sight
 from relay.source import Source
 from relay.team import Members
 from relay.uplink import Uplink
@@ -104,6 +105,7 @@ class Node:
         self.stopping = asyncio.Event()
         self.draining = False
         self.figures = Figures()
+        self.sight = Sight()
         self.crowd = Crowd(self)
         self.team: Members | None = None
         self._certificate = NodeCertificate.generateCertificate()
@@ -196,6 +198,7 @@ class Node:
                 del self.children[child.id]
             self.figures.sample(self, now)
             self.crowd.sample(now)
+            self.sight.sample(self, now)
 
     def _about(self) -> dict[str, object]:
         """What a parent is told about this node."""
@@ -240,7 +243,7 @@ class Node:
         self.crowd.admit(name, request)
         offer, transport = _read_offer(offer_text)
         is_new = name not in self.channels
-        channel = await self._channel_to_view(name, request.path)
+        channel = await self._channel_to_view(name, request)
         if is_new:
             self.crowd.admit(name, request)
         stream = channel.stream
@@ -266,8 +269,8 @@ class Node:
         self.crowd.joined(name)
         return self._open(session, offer, legs, transport)
 
-    async def _channel_to_view(self, name: str, path: tuple[str, ...]) -> Channel:
-        own_path = tree.extend_path(path, self.id)
+    async def _channel_to_view(self, name: str, request: Request) -> Channel:
+        own_path = tree.extend_path(request.path, self.id)
         channel = self.channels.get(name)
         if channel is not None and channel.stream is not None:
             if channel.puller is not None and channel.puller.refused is not None:
@@ -279,19 +282,19 @@ class Node:
         if pull is None:
             if len(self.channels) >= MAX_CHANNELS:
                 raise Refused(503, "This node carries as many streams as it can.", 10)
-            pull = asyncio.create_task(self._pull(name, own_path), name=f"ask-{name}")
+            pull = asyncio.create_task(self._pull(name, own_path, request.have), name=f"ask-{name}")
             self._pulls[name] = pull
             pull.add_done_callback(lambda _: self._pulls.pop(name, None))
         return await asyncio.shield(pull)
 
-    async def _pull(self, name: str, path: tuple[str, ...]) -> Channel:
+    async def _pull(self, name: str, path: tuple[str, ...], have: dict[int, int]) -> Channel:
         """Ask the parent, once for all who wait."""
         assert self.parents is not None
         if all(p.state == "loop" for p in self.parents.all):
             raise Refused(508, self.parents.all[0].error, reason="loop")
         channel = Channel(name, self.port, self.config.linger_s, self.config.publisher_grace_s)
         try:
-            await channel.start_pull(self.parents, path)
+            await channel.start_pull(self.parents, path, have)
         except Refused as exc:
             raise _from_above(exc) from exc
         self.channels[name] = channel
@@ -412,6 +415,7 @@ class Node:
 async def _subtree(http: aiohttp.ClientSession, child: Child, depth: int) -> dict[str, object]:
     known: dict[str, object] = {
         "id": child.id, "name": child.name, "tier": child.tier, "url": child.url, "below": [],
+        "last_seen_s": round(time.monotonic() - child.seen_s, 1),
     }  # fmt: skip
     try:
         async with http.get(f"{child.url}/api/tree", params={"depth": str(depth)}) as response:
@@ -447,7 +451,8 @@ def _egress_legs(offer: Description, formats: dict[str, sdp.Format]) -> list[Leg
     for media in offer.media:
         wanted = formats.get(media.kind)
         leg = None
-        if wanted and media.kind not in taken and media.direction in ("recvonly", "sendrecv"):
+        receives = media.direction in ("recvonly", "sendrecv")
+        if wanted and media.kind not in taken and receives and media.offered:
             codec = sdp.choose_egress(media, wanted)
             if codec is not None:
                 leg = sdp.agree(media, codec, wanted.fmtp, sdp.EXTENSIONS[media.kind])
@@ -463,7 +468,7 @@ def _ingest_legs(offer: Description, present: dict[str, str]) -> list[Leg | None
     for media in offer.media:
         leg = None
         sends = media.direction in ("sendonly", "sendrecv")
-        if media.kind in sdp.EXTENSIONS and media.kind not in taken and sends and media.port:
+        if media.kind in sdp.EXTENSIONS and media.kind not in taken and sends and media.offered:
             codec = sdp.choose_ingest(media, present.get(media.kind, ""))
             if codec is not None:
                 uris = sdp.EXTENSIONS[media.kind] + sdp.INGEST_EXTENSIONS

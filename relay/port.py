@@ -267,10 +267,12 @@ class Port:
         at = 4 if is_rtcp(data) else 8
         ssrc = int.from_bytes(data[at : at + 4], "big")
         for peer in peers:
-            if ssrc in peer.ssrcs:
-                peer.protected(data, address, now)
+            # Two publishers may have chosen the same SSRC: then the cipher tells them apart.
+            if ssrc in peer.ssrcs and peer.protected(data, address, now):
                 return
         for peer in peers:
+            if ssrc in peer.ssrcs:
+                continue
             if peer.target is not None and peer.protected(data, address, now):
                 if len(peer.ssrcs) < 64:
                     peer.ssrcs.add(ssrc)

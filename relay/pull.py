@@ -47,10 +47,16 @@ class Pull:
 
 
 class Puller:
-    """Keeps one channel fed from the parents, as long as its task runs."""
+    """Keeps one channel fed from the parents, as long as its task runs.
 
-    def __init__(self, channel: Channel, parents: Parents, path: tuple[str, ...]) -> None:
+    `have` is what the node below, whose request begins the pull, holds already.
+    """
+
+    def __init__(
+        self, channel: Channel, parents: Parents, path: tuple[str, ...], have: dict[int, int]
+    ) -> None:
         self.channel = channel
+        self._have = have
         self.parents = parents
         self.path = path
         self.pull: Pull | None = None
@@ -112,7 +118,8 @@ class Puller:
 
     async def _ask_one(self, parent: Parent, within_s: float) -> Pull:
         channel = self.channel
-        have = channel.stream.have() if channel.stream is not None else {}
+        # A node that lacks the stream goes on where the one that asks for it stopped.
+        have = channel.stream.have() if channel.stream is not None else self._have
         link = await parent.uplink.pull(channel.name, self.path, within_s, have)
         stream = channel.use_formats(link.legs)
         before = self.pull.source if self.pull is not None else channel.last_pull_source

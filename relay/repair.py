@@ -54,7 +54,9 @@ class Missing:
             return
         ahead = seq_delta(sequence, highest)
         if ahead <= 0:
-            if self._wants.pop(sequence, None) is not None:
+            want = self._wants.pop(sequence, None)
+            # Late but before it was asked for: out of order, not lost.
+            if want is not None and want.tries:
                 self.repaired += 1
             return
         self._highest = sequence

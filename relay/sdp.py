@@ -16,6 +16,8 @@ from relay import packet
 MAX_SIZE = 64 * 1024
 MAX_LINES = 2000
 MAX_MEDIA = 32
+# There are 128 payload types; more in one m-line only cost time.
+MAX_FORMATS = 128
 FORWARDED_VIDEO = ("H264", "VP8", "VP9", "AV1")
 CLOCK_RATES = {"OPUS": 48000, "H264": 90000, "VP8": 90000, "VP9": 90000, "AV1": 90000}
 # Keyframe requests and NACK keep a picture whole; REMB tells us what the line carries.
@@ -80,7 +82,13 @@ class Media:
     fingerprints: list[tuple[str, str]] = field(default_factory=list)
     setup: str = ""
     rtcp_mux: bool = False
+    bundle_only: bool = False
     candidates: list[tuple[str, int]] = field(default_factory=list)
+
+    @property
+    def offered(self) -> bool:
+        """Whether the m-line may be used: port 0 refuses it, but for a=bundle-only (RFC 8843 6)."""
+        return self.port != 0 or self.bundle_only
 
     @property
     def primary_ssrcs(self) -> list[int]:
@@ -160,6 +168,8 @@ def _media_line(value: str, session: Media) -> Media:
         raise SdpError(f"the line 'm={value[:60]}' is cut short")
     port = _number(parts[1].partition("/")[0], 0, 65535, "the port of an m-line")
     media = Media(parts[0], port, parts[2], parts[3:])
+    if len(media.formats) > MAX_FORMATS:
+        raise SdpError(f"an m-line has more than {MAX_FORMATS} payload types")
     if media.kind in ("audio", "video"):
         if "RTP/SAVPF" not in media.protocol:
             raise SdpError(f"{media.kind} must use UDP/TLS/RTP/SAVPF, not {media.protocol[:40]}")
@@ -179,6 +189,8 @@ def _attribute(media: Media, name: str, value: str) -> None:
             media.direction = name
         case "rtcp-mux":
             media.rtcp_mux = True
+        case "bundle-only":
+            media.bundle_only = True
         case "ice-ufrag":
             media.ufrag = value[:256]
         case "ice-pwd":
@@ -291,11 +303,15 @@ class Local:
 def check_transport(description: Description) -> Media:
     """Return the shared transport of an offer or answer, or raise SdpError saying what it lacks."""
     transport = description.transport
-    active = [m for m in description.media if m.port or m.mid in description.bundle]
+    active = [m for m in description.media if m.offered]
     if len(active) > 1 and not description.bundle:
         raise SdpError("all media must share one transport: a=group:BUNDLE is missing")
+    if len(active) > 1 and any(m.mid not in description.bundle for m in active):
+        raise SdpError("all media must share one transport: a=group:BUNDLE leaves an m-line out")
     if len(transport.ufrag) < 4 or len(transport.password) < 22:
         raise SdpError("a=ice-ufrag or a=ice-pwd is missing or too short (RFC 8839)")
+    if not (transport.ufrag + transport.password).isascii():
+        raise SdpError("a=ice-ufrag or a=ice-pwd has characters that RFC 8839 does not allow")
     if not transport.fingerprints:
         raise SdpError("a=fingerprint is missing: only DTLS-SRTP is spoken here")
     known = {"sha-256", "sha-384", "sha-512"}
@@ -304,17 +320,17 @@ def check_transport(description: Description) -> Media:
     if transport.setup not in ("actpass", "active", "passive"):
         raise SdpError("a=setup must be actpass, active or passive (RFC 8842)")
     for media in description.media:
-        if media.kind in ("audio", "video") and media.port and not media.rtcp_mux:
+        if media.kind in ("audio", "video") and media.offered and not media.rtcp_mux:
             raise SdpError(f"a=rtcp-mux is missing in the {media.kind} section")
     return transport
 
 
 def _profile(codec: Codec | Format) -> str:
-    """The H264 profile of an fmtp line: the first two bytes of profile-level-id, or nothing."""
+    """The H264 profile of an fmtp line: profile-level-id without its level, or nothing."""
     for part in codec.fmtp.split(";"):
         name, _, value = part.strip().partition("=")
         if name.lower() == "profile-level-id":
-            return value[:2].lower()
+            return value[:4].lower()
     return ""
 
 
@@ -340,10 +356,11 @@ def choose_egress(media: Media, wanted: Format) -> Codec | None:
     if wanted.codec != "H264" or not fitting:
         return fitting[0] if fitting else None
 
-    def distance(codec: Codec) -> tuple[bool, bool]:
+    def distance(codec: Codec) -> tuple[bool, bool, bool]:
         mode = codec.parameter("packetization-mode") != "1"
-        profile = _profile(codec)
-        return (mode, bool(profile) and profile != _profile(wanted))
+        profile, ours = _profile(codec), _profile(wanted)
+        # The constraint flags (second byte) count only between lines of the same profile.
+        return (mode, bool(profile) and profile[:2] != ours[:2], profile != ours)
 
     return min(fitting, key=distance)
 

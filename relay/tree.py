@@ -60,7 +60,7 @@ def extend_path(path: tuple[str, ...], own_id: str) -> tuple[str, ...]:
 def parse_have(header: str) -> dict[int, int]:
     """What a node that changes parents has already: the last sequence number by SSRC."""
     have: dict[int, int] = {}
-    for part in header.split(",")[:16]:
+    for part in header.split(",")[:16] if header.isascii() else ():
         ssrc, _, sequence = part.strip().partition(":")
         if ssrc.isdigit() and sequence.isdigit() and len(ssrc) <= 10 and len(sequence) <= 5:
             have[int(ssrc)] = int(sequence) & 0xFFFF
