@@ -174,7 +174,7 @@ class Channel:
         stream = viewer.stream
         try:
             await peer.connect()
-            peer.handler = viewer
+            self._port.call(peer.serve, viewer)
             self._port.call(stream.add_viewer, viewer, session.have)
             await peer.closed.wait()
         except HandshakeFailed as exc:
@@ -195,7 +195,7 @@ class Channel:
                 self._pulling = self.puller = None
             self.publisher, self.last_publisher = session, session.publisher
             self.source_gone_s, self.fed_by = None, "push" if session.relay_id else "publisher"
-            self._port.call(source.attach, None)
+            self._port.call(source.attach, None, not session.relay_id)
             if before is not None and before.task is not None:
                 before.peer.why = "replaced by a newer publisher"
                 before.task.cancel()
@@ -335,7 +335,7 @@ class Channel:
         viewer = Viewer(stream, link.peer, {g.format.kind: g for g in link.legs}, is_relay=True)
         try:
             await uplink.connect(link)
-            link.peer.handler = viewer
+            self._port.call(link.peer.serve, viewer)
             self.push = link
             self._port.call(stream.add_viewer, viewer)
             why = await uplink.watch(link.peer, lambda: parent.link_broken_s)

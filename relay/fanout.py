@@ -398,9 +398,11 @@ class Fanout:
         self._names[: viewers * per_viewer].reshape(viewers, per_viewer)[...] = names[:, None]
         counters = self.counters
         if any(status):
-            self._send_checked(status, viewers, count, cut)
+            # A refused slot still holds plain text: no message that includes it may leave.
+            counters.protect_failed += sum(map(bool, status))
+            self._send_singly([i for i, failed in enumerate(status) if not failed], cut)
         elif self._sendmmsg is None:
-            self._send_singly(range(viewers * per_viewer), cut)
+            self._send_singly(range(slots), cut)
         else:
             total = viewers * per_viewer
             sent = self._sendmmsg(self._fd, self._message_address, total, socket.MSG_DONTWAIT)
@@ -415,11 +417,14 @@ class Fanout:
         """Go on after a partial send: wait once for room, skip what the kernel refuses."""
         counters = self.counters
         per_viewer = len(cut)
+        (_, _, overhead, _), _, _, sizes, _, _ = self._layout
         waited = False
 
         def count(first: int, last: int, name: str) -> None:
-            packets = sum(cut[i % per_viewer][1] for i in range(first, last))
-            setattr(counters, name, getattr(counters, name) + packets)
+            for start, length, _ in (cut[i % per_viewer] for i in range(first, last)):
+                setattr(counters, name, getattr(counters, name) + length)
+                if name == "packets":
+                    counters.bytes += int(sizes[start : start + length].sum()) + length * overhead
 
         count(0, done, "packets")
         while done < total:
@@ -445,54 +450,39 @@ class Fanout:
             if code == errno.EIO and self._gso and cut[done % per_viewer][1] > 1:
                 # The device cannot segment (no checksum offload): never ask it again.
                 self._gso = False
+                self._layout = ()
                 self.abilities = Abilities(False, True, "the network device refuses UDP GSO")
-                self._send_singly(range(done, total), cut)
+                viewer, run = divmod(done, per_viewer)
+                self._send_singly(
+                    range(viewer * len(sizes) + cut[run][0], total // per_viewer * len(sizes)), cut
+                )
                 return
             count(done, done + 1, "dropped_error")
             done += 1
 
-    def _send_singly(self, messages: Sequence[int], cut: list[tuple[int, int, int]]) -> None:
-        """Send messages packet by packet with `sendto`."""
+    def _send_singly(self, slots: Sequence[int], cut: list[tuple[int, int, int]]) -> None:
+        """Send the packets of some slots one by one with `sendto`."""
         counters = self.counters
         per_viewer, packets = len(cut), cut[-1][0] + cut[-1][1]
-        for message in messages:
-            viewer, run = divmod(message, per_viewer)
+        for slot in slots:
+            message = slot // packets * per_viewer
             address = ctypes.string_at(
                 int(self._names[message]), int(self._messages["namelen"][message])
             )
-            first, length, _ = cut[run]
-            for slot in range(viewer * packets + first, viewer * packets + first + length):
-                data = self._slots[slot, : self._sizes[slot]].data
-                try:
-                    self._sock.sendto(data, _from_socket_address(address, self._family))
-                except (BlockingIOError, InterruptedError):
+            data = self._slots[slot, : self._sizes[slot]].data
+            try:
+                self._sock.sendto(data, _from_socket_address(address, self._family))
+            except (BlockingIOError, InterruptedError):
+                counters.dropped_full += 1
+            except OSError as exc:
+                if exc.errno == errno.ENOBUFS:
                     counters.dropped_full += 1
-                except OSError as exc:
-                    if exc.errno == errno.ENOBUFS:
-                        counters.dropped_full += 1
-                    else:
-                        counters.dropped_error += 1
                 else:
-                    counters.packets += 1
-                    counters.messages += 1
-                    counters.bytes += len(data)
-
-    def _send_checked(
-        self, status: list[int], viewers: int, count: int, cut: list[tuple[int, int, int]]
-    ) -> None:
-        """Send a chunk in which libsrtp refused some packets.
-
-        A refused slot still holds plain text: no message that includes it may leave. The rest of
-        the chunk goes out packet by packet; this is rare.
-        """
-        self.counters.protect_failed += sum(map(bool, status))
-        good = []
-        for viewer in range(viewers):
-            for run, (first, length, _) in enumerate(cut):
-                start = viewer * count + first
-                if not any(status[start : start + length]):
-                    good.append(viewer * len(cut) + run)
-        self._send_singly(good, cut)
+                    counters.dropped_error += 1
+            else:
+                counters.packets += 1
+                counters.messages += 1
+                counters.bytes += len(data)
 
 
 def _from_socket_address(data: bytes, family: int) -> tuple[Any, ...]:

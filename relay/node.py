@@ -338,7 +338,12 @@ class Node:
         estimate = not request.relay_id and any(
             "goog-remb" in leg.feedback and leg.extension_id(ABS_SEND_TIME) for leg in accepted
         )
-        session.source = Source(stream, peer, accepted, Channel.new_ssrc(), estimate=estimate)
+        # A node below sends all its streams from one address: its SSRCs tell which is which.
+        peer.ssrcs.update(ssrc for media in offer.media for ssrc in media.ssrcs)
+        session.source = Source(
+            stream, peer, accepted, Channel.new_ssrc(), estimate=estimate,
+            from_node=bool(request.relay_id),
+        )  # fmt: skip
         return self._open(session, offer, legs, transport)
 
     def _publisher(self, request: Request) -> Publisher:

@@ -341,8 +341,8 @@ class Peer:
 
     def protected(self, data: bytes, address: Address, now: float) -> bool:
         """Take one SRTP or SRTCP datagram; False when it is not authentic."""
-        session = self._receive_session
-        if session is None:
+        session, handler = self._receive_session, self.handler
+        if session is None or handler is None:
             # The peer may finish the handshake before we do, and the first packet it sends is
             # the keyframe.
             if len(self._early) < MAX_EARLY:
@@ -358,13 +358,21 @@ class Peer:
         if address != self.address:
             # Authentic media from a checked address: the peer prefers that one now.
             self._move(address)
-        handler = self.handler
-        if handler is not None:
-            if control:
-                handler.on_rtcp(plain, now)
-            else:
-                handler.on_rtp(plain, now)
+        if control:
+            handler.on_rtcp(plain, now)
+        else:
+            handler.on_rtp(plain, now)
         return True
+
+    @property
+    def serving(self) -> bool:
+        """Whether what comes can be opened and has a handler."""
+        return self._receive_session is not None and self.handler is not None
+
+    def serve(self, handler: MediaHandler) -> None:
+        """Give what comes to a handler, and what came before there was one."""
+        self.handler = handler
+        self._take_early()
 
     def _move(self, address: Address) -> None:
         self.address = address
@@ -375,6 +383,11 @@ class Peer:
         self._receive_session = session
         if self.address is not None:
             target.move(self.address, self._port.family)
+        self._take_early()
+
+    def _take_early(self) -> None:
+        if not self.serving or self.address is None:
+            return
         early, self._early = self._early, []
         for data in early:
-            self.protected(data, target.address, self.last_heard_s)
+            self.protected(data, self.address, self.last_heard_s)

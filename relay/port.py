@@ -273,7 +273,7 @@ class Port:
         for peer in peers:
             if ssrc in peer.ssrcs:
                 continue
-            if peer.target is not None and peer.protected(data, address, now):
+            if peer.serving and peer.protected(data, address, now):
                 if len(peer.ssrcs) < 64:
                     peer.ssrcs.add(ssrc)
                 return

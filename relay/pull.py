@@ -123,7 +123,9 @@ class Puller:
         link = await parent.uplink.pull(channel.name, self.path, within_s, have)
         stream = channel.use_formats(link.legs)
         before = self.pull.source if self.pull is not None else channel.last_pull_source
-        source = Source(stream, link.peer, link.legs, channel.new_ssrc(), estimate=False)
+        source = Source(
+            stream, link.peer, link.legs, channel.new_ssrc(), estimate=False, from_node=True
+        )
         link.peer.handler = source
         link.peer.ssrcs.update(s for leg in link.legs for s in (leg.ssrc, leg.rtx_ssrc) if s)
         pull = Pull(parent, link, source)

@@ -7,13 +7,22 @@ go out.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
+from statistics import median_low
 
 from relay.packet import seq_delta
 
 # A reordered packet is usually less late than this; asking at once would ask for it in vain.
 REORDER_WAIT_S = 0.008
 MAX_TRIES = 12
+# A node above answers one request per round trip and passes over the rest, so several requests in
+# a round trip cost little: a lost one is made good at once, and a packet that the node above is
+# itself still waiting for is asked for again as soon as it has it.
+EAGER_TRIES = 9
+EAGER_PAUSE_S = 0.02
+# Round trips kept, for their median: a retry or a reordered packet now and then does not move it.
+ROUND_TRIPS = 15
 # Rings hold about two seconds; a picture later than that has been skipped by its player.
 MAX_AGE_S = 1.5
 # More than this at once is an outage, not loss: a keyframe helps, repeating everything does not.
@@ -26,6 +35,7 @@ class _Want:
     since_s: float
     next_s: float
     tries: int = 0
+    asked_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -33,65 +43,86 @@ class Missing:
     """Loss of one RTP line (one SSRC), by sequence numbers as its sender gave them.
 
     Counters are in packets: `lost` were never seen although asked for, `repaired` came after all,
-    `asked` is how many requests were made.
+    `asked` is how many requests were made. `rtt_s` is taken from the answers unless it is set.
+    `eager` is for a sender that itself passes over requests that come too soon (a node).
     """
 
     rtt_s: float = 0.05
+    eager: bool = False
     lost: int = 0
     repaired: int = 0
     asked: int = 0
     _highest: int = -1
     _wants: dict[int, _Want] = field(default_factory=dict)
+    _round_trips: deque[float] = field(default_factory=lambda: deque(maxlen=ROUND_TRIPS))
 
-    def arrived(self, sequence: int, now: float) -> None:
-        """Note one packet, in the order of arrival."""
+    def arrived(self, sequence: int, now: float) -> bool:
+        """Note one packet, in the order of arrival; True when it shows that others are missing."""
         highest = self._highest
         if highest < 0:
             self._highest = sequence
-            return
+            return False
         if sequence == (highest + 1) & 0xFFFF:
             self._highest = sequence
-            return
+            return False
         ahead = seq_delta(sequence, highest)
         if ahead <= 0:
             want = self._wants.pop(sequence, None)
-            # Late but before it was asked for: out of order, not lost.
-            if want is not None and want.tries:
+            if want is not None:
                 self.repaired += 1
-            return
+                if want.tries:
+                    self._round_trips.append(now - want.asked_s)
+                    self.rtt_s = median_low(self._round_trips)
+            return False
         self._highest = sequence
         gap = ahead - 1
         if gap > MAX_GAP or len(self._wants) + gap > MAX_MISSING:
             self.lost += gap + len(self._wants)
             self._wants.clear()
-            return
+            return False
         for step in range(1, ahead):
             self._wants[(highest + step) & 0xFFFF] = _Want(now, now + REORDER_WAIT_S)
+        return True
 
     def due(self, now: float) -> list[int]:
         """Sequence numbers to ask for now, oldest first; gives up on what is too old."""
         if not self._wants:
             return []
         ask, give_up = [], []
+        most = MAX_TRIES + EAGER_TRIES if self.eager else MAX_TRIES
         for sequence, want in self._wants.items():
-            if want.tries >= MAX_TRIES or now - want.since_s > MAX_AGE_S:
+            if want.tries >= most or now - want.since_s > MAX_AGE_S:
                 give_up.append(sequence)
             elif want.next_s <= now:
                 ask.append(sequence)
+                if not want.tries:
+                    want.asked_s = now
                 want.tries += 1
-                # Wait a round trip and some for the answer; longer when it did not come.
-                want.next_s = now + max(0.02, 1.25 * self.rtt_s) * (1 + 0.25 * (want.tries - 1))
+                want.next_s = now + self._pause_s(want.tries)
         for sequence in give_up:
             del self._wants[sequence]
         self.lost += len(give_up)
         self.asked += len(ask)
         return ask
 
+    def _pause_s(self, tries: int) -> float:
+        """How long to wait after so many requests for one packet."""
+        if self.eager:
+            if tries <= EAGER_TRIES:
+                return max(EAGER_PAUSE_S, self.rtt_s / 3)
+            tries -= EAGER_TRIES
+        # A round trip and some for the answer; longer when it did not come.
+        return max(0.02, 1.25 * self.rtt_s) * (1 + 0.25 * (tries - 1))
+
     def renew(self, now: float) -> None:
         """Begin asking anew: another parent will be asked for what is still missing."""
         for want in self._wants.values():
             want.since_s = want.next_s = now
             want.tries = 0
+
+    def awaits(self, sequence: int) -> bool:
+        """Whether this packet is missing at present."""
+        return sequence in self._wants
 
     @property
     def waiting(self) -> bool:

@@ -76,7 +76,7 @@ class Sight:
                 figures = source.figures(kind)
                 counters[channel.name, kind, "packets"] = track.packets
                 counters[channel.name, kind, "lost"] = figures["lost"]
-                counters[channel.name, kind, "repaired"] = figures["repaired"]
+                counters[channel.name, kind, "repeated"] = figures["repeated"]
             self._take_skew(channel)
         for name in [name for name in self._skews if name not in node.channels]:
             del self._skews[name]
@@ -95,14 +95,14 @@ class Sight:
 
     def track(self, stream: str, kind: str) -> dict[str, float]:
         """`loss_percent` on the way in, and what of it stayed lost (`unrepaired_percent`)."""
-        packets, lost, repaired = (
-            self._recent.gained((stream, kind, what)) for what in ("packets", "lost", "repaired")
+        packets, lost, repeated = (
+            self._recent.gained((stream, kind, what)) for what in ("packets", "lost", "repeated")
         )
         sent = packets + lost
         if sent < ENOUGH_PACKETS:
             return {"loss_percent": 0.0, "unrepaired_percent": 0.0}
         return {
-            "loss_percent": round(min(100.0, 100 * (lost + repaired) / sent), 2),
+            "loss_percent": round(min(100.0, 100 * (lost + repeated) / sent), 2),
             "unrepaired_percent": round(min(100.0, 100 * lost / sent), 3),
         }
 

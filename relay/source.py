@@ -46,6 +46,7 @@ class _Line:
     rtx: bool
     missing: Missing = field(default_factory=Missing)
     received: int = 0
+    restored: int = 0
     expected_base: int = -1
     cycles: int = 0
     highest: int = 0
@@ -93,7 +94,8 @@ class _Line:
 class Source:
     """The peer that a stream's packets come from, as its media handler.
 
-    `ssrc` is our own, for reports. `began` is set with the first packet.
+    `ssrc` is our own, for reports. `from_node`: the peer is a node, which answers as ours do.
+    `began` is set with the first packet.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class Source:
         ssrc: int,
         *,
         estimate: bool,
+        from_node: bool = False,
     ) -> None:
         self.stream = stream
         self.peer = peer
@@ -113,6 +116,8 @@ class Source:
         self.last_media_s = 0.0
         self.bytes = 0
         self.keyframes_asked = 0
+        self.retired = False
+        self._from_node = from_node
         self.began = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._lines: dict[int, _Line] = {}
@@ -129,6 +134,8 @@ class Source:
 
     def on_rtp(self, data: bytes, now: float) -> None:
         """Number, keep and forward one packet."""
+        if self.retired:
+            return
         if len(data) > 1400 + 60:
             self.bad_packets += 1
             return
@@ -153,9 +160,11 @@ class Source:
             if original is None:
                 return
             line, parsed = original
+            line.restored += line.missing.awaits(parsed.seq)
         else:
             line.note(parsed, now)
-        line.missing.arrived(parsed.seq, now)
+        if line.missing.arrived(parsed.seq, now):
+            self.stream.hurry()
         track = line.track
         kept = track.insert(data, parsed, line.ssrc, rtp.abs_send_time(now), now)
         if kept is None:
@@ -191,6 +200,7 @@ class Source:
                 if ssrc in self._inherited:
                     line.missing = self._inherited.pop(ssrc)
                     line.missing.renew(time.monotonic())
+                line.missing.eager = self._from_node
                 self._lines[ssrc] = line
                 return line
         return None
@@ -238,7 +248,8 @@ class Source:
         for line in self._lines.values():
             if not line.rtx and line.missing.waiting:
                 waiting = True
-                line.missing.rtt_s = self.peer.rtt_s or 0.05
+                if self.peer.rtt_s:
+                    line.missing.rtt_s = self.peer.rtt_s
                 ask = line.missing.due(now)
                 if ask:
                     report = rtcp.receiver_report(self.ssrc, [])
@@ -265,32 +276,51 @@ class Source:
 
     # ------------------------------------------------------------ figures
 
+    def _repeated(self, line: _Line) -> int:
+        """How many packets this very hop lost and the sender repeated.
+
+        A packet that the node above got late itself comes late too, asked for or not, but not as
+        a retransmission; without RTX the two cannot be told apart.
+        """
+        if line.leg.rtx_type >= 0:
+            return line.restored
+        return 0 if self._from_node else line.missing.repaired
+
     def figures(self, kind: str) -> dict[str, float]:
         """Loss and jitter of the lines of one kind, for people."""
         lines = [n for n in list(self._lines.values()) if n.track.kind == kind and not n.rtx]
         return {
             "lost": sum(n.missing.lost for n in lines),
             "repaired": sum(n.missing.repaired for n in lines),
+            "repeated": sum(self._repeated(n) for n in lines),
             "nacks_out": sum(n.missing.asked for n in lines),
             "jitter_ms": max(
                 (round(1000 * n.jitter / n.leg.format.clock_rate, 2) for n in lines), default=0.0
             ),
         }
 
-    def attach(self, before: Source | None) -> None:
+    def attach(self, before: Source | None, anew: bool = False) -> None:
         """Become the stream's source, on the forwarding thread.
 
         `before` is the pull that fed the stream up to now, from another parent: what it was
-        asking for is asked of this one. None for a publisher, whose lines are new.
+        asking for is asked of this one. None for a publisher, whose lines are new. `anew`: its
+        numbers have nothing to do with what came before, even if they look alike; false for a
+        node that pushes, for it goes on in its own line.
         """
         if before is None:
+            if isinstance(self.stream.upstream, Source):
+                # Packets of a publisher that is being replaced may still be under way.
+                self.stream.upstream.retired = True
+            self.retired = False
             for track in self.stream.tracks.values():
                 # Another publisher has another clock; until its first report there is none.
                 if track.numbering.begun:
                     track.clock = None
+                    if anew:
+                        track.numbering.restart()
         else:
             self._inherited = {n.ssrc: n.missing for n in before._lines.values() if not n.rtx}
             self._inherited.update(before._inherited)
         self.stream.upstream = self
-        self.peer.handler = self
         self._report_at_s = time.monotonic()
+        self.peer.serve(self)

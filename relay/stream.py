@@ -85,6 +85,10 @@ class Stream:
         if len(self._pending) < MAX_PENDING:
             self._pending.append((kind, kept))
 
+    def hurry(self) -> None:
+        """Have the next tick soon: something is missing and will have to be asked for."""
+        self._port.hurry()
+
     def flush(self, now: float) -> Iterator[None]:
         """Send what has arrived to all live viewers, in chunks."""
         self._admit(now)
@@ -154,8 +158,12 @@ class Stream:
         if video is not None and "video" in viewer.legs:
             start = video.start_position(now)
             if start < 0:
-                self._wait(viewer, video)
+                self._wait(viewer, video.keyframe_position)
                 self.request_keyframe(now)
+                return
+            if start > video.flushed:
+                # The keyframe waits to be sent, behind frames that a joiner could not decode.
+                self._wait(viewer, -1)
                 return
             viewer.position["video"] = start
         self._catching_up.append(viewer)
@@ -208,15 +216,16 @@ class Stream:
         group.add(target)
         viewer.group = group
 
-    def _wait(self, viewer: Viewer, video: Track) -> None:
-        self._waiting[viewer] = video.highest
+    def _wait(self, viewer: Viewer, since: int) -> None:
+        """Let a viewer have sound until a keyframe comes that begins after `since`."""
+        self._waiting[viewer] = since
         self._change(lambda: self._join_group(viewer, video=False))
 
     def _end_waits(self) -> None:
         """Let those who waited for a keyframe catch up from it."""
         video = self.tracks["video"]
         for viewer, since in list(self._waiting.items()):
-            if video.keyframe_position > since:
+            if since < video.keyframe_position <= video.flushed:
                 del self._waiting[viewer]
                 self._leave_group(viewer)
                 for kind, track in self.tracks.items():

@@ -17,6 +17,8 @@ VIDEO_RING = 2048
 AUDIO_RING = 512
 # A joiner is started from a keyframe no older than this: more would be a burst of stale picture.
 MAX_KEYFRAME_AGE_S = 5.0
+# Packets that came out of order, whose time of forwarding is remembered.
+MAX_LATE = 2048
 
 
 @dataclass(slots=True)
@@ -55,6 +57,7 @@ class Track:
         "keyframes",
         "kind",
         "last_arrival_s",
+        "late",
         "numbering",
         "packets",
         "ssrc",
@@ -79,6 +82,8 @@ class Track:
         self.keyframes = 0
         self.clock: SenderClock | None = None
         self.last_arrival_s = 0.0
+        # By position: when a packet that came after a later one was forwarded.
+        self.late: dict[int, float] = {}
         self.packets = 0
         self.bytes = 0
 
@@ -107,6 +112,10 @@ class Track:
                 self.highest = position
             elif position <= highest - self._mask or self._ring[position & self._mask] is not None:
                 return None
+            else:
+                self.late[position] = now
+                if len(self.late) > MAX_LATE:
+                    del self.late[next(iter(self.late))]
         kept = rtp.canonical(data, parsed, sequence, timestamp, self.ssrc, stamp)
         self._ring[position & self._mask] = kept
         self.packets += 1

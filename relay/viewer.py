@@ -21,6 +21,16 @@ REPAIR_BURST = 300.0
 REPAIR_PER_S = 150.0
 # A node asks for many viewers, and for a whole gap after it has changed parents.
 RELAY_FACTOR = 10.0
+# A packet that went out less than a round trip ago may still be under way: a request for it then
+# says nothing. A node asks every few milliseconds until it has it; a browser asks again after just
+# one round trip, and means it.
+HOLD_RTT_NODE, HOLD_RTT = 1.15, 0.9
+HOLD_MIN_S, HOLD_MAX_S, HOLD_UNKNOWN_S = 0.015, 0.3, 0.1
+# What is asked for again after that goes out twice: the line loses much, and time is short. Not
+# when a whole gap is asked for, which would be a flood.
+COPIES_AGAIN = 2
+FEW = 50
+MAX_REPEATED = 4096
 # Without RTX a repeat carries its old number, and libsrtp refuses what lies outside its window.
 REPLAY_WINDOW = 1000
 
@@ -35,6 +45,7 @@ class Viewer:
     __slots__ = (
         "_repair_at_s",
         "_repair_tokens",
+        "_repeated",
         "_rtx_sequence",
         "bad_rtcp",
         "fraction_lost",
@@ -72,6 +83,8 @@ class Viewer:
         self._rtx_sequence = secrets.randbits(15)
         self._repair_tokens = REPAIR_BURST
         self._repair_at_s = 0.0
+        # By kind and position: when a packet was repeated last.
+        self._repeated: dict[tuple[str, int], float] = {}
 
     def on_rtp(self, data: bytes, now: float) -> None:
         """A viewer sends no media; what comes is passed over."""
@@ -124,24 +137,46 @@ class Viewer:
             REPAIR_BURST * factor, self._repair_tokens + gone * REPAIR_PER_S * factor
         )
         leg, shape = self.legs[track.kind], self.shapes[track.kind]
+        most = COPIES_AGAIN if len(nack.seqs) <= FEW else 1
         answers: list[bytes] = []
         for sequence in nack.seqs:
             position = track.position_of(sequence)
             kept = track.get(position)
-            if kept is None or self._repair_tokens < 1:
+            if kept is None:
+                continue
+            copies = min(most, self._copies(track, position, now))
+            if self._repair_tokens < copies:
                 continue
             shaped = rtp.reshape(kept, shape)
-            if leg.rtx_type >= 0 and leg.rtx_ssrc:
-                answers.append(rtp.rtx(shaped, leg.rtx_type, leg.rtx_ssrc, self._rtx_sequence))
-                self._rtx_sequence = (self._rtx_sequence + 1) & 0xFFFF
-            elif track.highest - position < REPLAY_WINDOW:
-                answers.append(shaped)
-            else:
+            rtx = leg.rtx_type >= 0 and leg.rtx_ssrc
+            if not rtx and track.highest - position >= REPLAY_WINDOW:
                 continue
-            self._repair_tokens -= 1
+            for _ in range(copies):
+                if rtx:
+                    answers.append(rtp.rtx(shaped, leg.rtx_type, leg.rtx_ssrc, self._rtx_sequence))
+                    self._rtx_sequence = (self._rtx_sequence + 1) & 0xFFFF
+                else:
+                    answers.append(shaped)
+            self._repair_tokens -= copies
+            if copies:
+                self._note_repeat(track, position, now)
         if answers:
             self.resent += len(answers)
             self.stream.resend(target, answers)
+
+    def _copies(self, track: Track, position: int, now: float) -> int:
+        """How often to repeat a packet now: not while it may still be under way."""
+        rtt_s = self.rtt_s * (HOLD_RTT_NODE if self.is_relay else HOLD_RTT)
+        hold_s = min(HOLD_MAX_S, max(HOLD_MIN_S, rtt_s or HOLD_UNKNOWN_S))
+        repeated = self._repeated.get((track.kind, position))
+        if now - max(repeated or 0.0, track.late.get(position, 0.0)) < hold_s:
+            return 0
+        return 1 if repeated is None else COPIES_AGAIN
+
+    def _note_repeat(self, track: Track, position: int, now: float) -> None:
+        self._repeated[track.kind, position] = now
+        if len(self._repeated) > MAX_REPEATED:
+            del self._repeated[next(iter(self._repeated))]
 
     def pending(self, track: Track, limit: int) -> list[bytes]:
         """The next packets of a track for a viewer that catches up, at most `limit`."""

@@ -29,10 +29,10 @@ from aiohttp import hdrs, web
 from aiohttp.helpers import ETag
 from markupsafe import Markup
 
-HERE: Final = Path(__file__).parent
+from relay import tree
+from relay.errors import Refused
 
-STREAM_NAME: Final = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~-]{1,64}\Z")
-"""What a stream may be called: one URL segment that needs no escaping."""
+HERE: Final = Path(__file__).parent
 
 LANGUAGES: Final = {"en": "en", "zh": "zh-CN"}
 """Language code in URLs, cookies and file names -> the tag of `<html lang>`."""
@@ -302,7 +302,9 @@ class Pages:
 
     def _about_stream(self, request: web.Request, page: str) -> web.Response:
         stream = request.match_info["stream"]
-        if STREAM_NAME.match(stream) is None:
+        try:
+            tree.check_stream_name(stream)
+        except Refused:
             return self._answer(request, "error", stream[:80], HTTPStatus.NOT_FOUND)
         return self._answer(request, page, stream)
 

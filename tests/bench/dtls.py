@@ -124,7 +124,7 @@ class Handshake:
         ours, theirs = (client, server) if self._client else (server, client)
         return (
             Session(Policy(ours, Policy.SSRC_ANY_OUTBOUND, srtp_profile=profile.libsrtp_number)),
-            Session(Policy(theirs, Policy.SSRC_ANY_INBOUND, srtp_profile=profile.libsrtp_number)),
+            Session(_inbound(theirs, profile)),
         )
 
     def _flight(self) -> bytes:
@@ -137,6 +137,13 @@ class Handshake:
         certificate = self._ssl.get_peer_certificate(as_cryptography=True)
         if certificate is None or _fingerprint(certificate) != self._peer_fingerprint:
             raise DtlsError("the node's certificate is not the one that its answer named")
+
+
+def _inbound(keys: bytes, profile: Profile) -> Policy:
+    policy = Policy(keys, Policy.SSRC_ANY_INBOUND, srtp_profile=profile.libsrtp_number)
+    # As wide as aiortc's: a repeat under its old number may come a second late.
+    policy.window_size = 1024
+    return policy
 
 
 def _fingerprint(certificate: x509.Certificate) -> str:

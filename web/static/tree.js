@@ -3,7 +3,7 @@
 import { ask, bitrate, byId, has, number, t, tn } from "./page.js";
 
 const POLL_EVERY_MS = 2000;
-const SVG = "http://www.w3.org/2000/svg";
+const SVG = byId("tree").namespaceURI;
 const BOX = { width: 250, height: 84, across: 430, down: 108, margin: 4 };
 // Findings about a node's line to the node above; the others are about the node itself.
 const ABOUT_THE_LINE = new Set([

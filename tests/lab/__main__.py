@@ -1,0 +1,108 @@
+"""Bad lines and dying nodes: `python -m tests.lab loss|kill|failback|soak [options]`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.lab import report
+from tests.lab.line import Conditions
+from tests.lab.loss import browser_loss, loss
+from tests.lab.ports import Ports
+
+
+def main() -> int:
+    """Run what was asked for, print the table, write the JSON; 0 when every bound held."""
+    arguments = _parser().parse_args()
+    row = asyncio.run(arguments.run(arguments))
+    text, failed = report.text(row)
+    print(text)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(_plain(row), indent=1) + "\n")
+    return 1 if failed else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.lab",
+        description=__doc__,
+        epilog="example: python -m tests.lab loss --hops 4 --loss 5 --delay 30 --seconds 30",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _loss_arguments(_command(commands, "loss", "a chain with a bad line at every hop", _loss))
+    return parser
+
+
+def _command(
+    commands: Any,
+    name: str,
+    about: str,
+    run: Callable[[argparse.Namespace], Coroutine[Any, Any, object]],
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about)
+    parser.set_defaults(run=run)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
+    parser.add_argument("--seed", type=int, default=1, help="of everything random (1)")
+    parser.add_argument(
+        "--ports", type=_range, metavar="A-B", help="numbers to use (the system chooses)"
+    )
+    return parser
+
+
+def _loss_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--hops", type=int, default=4, help="bad lines in a row, the viewer's included (4)")
+    add("--loss", type=float, default=5.0, metavar="PERCENT", help="lost each way (5)")
+    add("--burst", type=float, default=1.0, metavar="N", help="mean run of losses in packets (1)")
+    add("--delay", type=float, default=30.0, metavar="MS", help="each way (30)")
+    add("--jitter", type=float, default=0.0, metavar="MS", help="on top, at random (0)")
+    add("--reorder", type=float, default=0.0, metavar="PERCENT", help="overtaken packets (0)")
+    add("--seconds", type=float, default=30.0, help="of the measurement (30)")
+    add("--chromium", action="store_true", help="one Chromium in place of the measuring viewers")
+    add("--audio-nack", action="store_true", help="let Chromium ask for lost sound again")
+    add("--target", type=int, default=0, metavar="MS", help="Chromium's least jitter delay (0)")
+    add("--viewers", type=int, default=1, help="at the end of the chain (1)")
+
+
+async def _loss(arguments: argparse.Namespace) -> object:
+    conditions = Conditions(
+        loss=arguments.loss / 100,
+        burst=arguments.burst,
+        delay_ms=arguments.delay,
+        jitter_ms=arguments.jitter,
+        reorder=arguments.reorder / 100,
+    )
+    if arguments.chromium:
+        return await browser_loss(
+            arguments.hops, conditions, arguments.seconds, Ports(arguments.ports), arguments.seed,
+            _say, audio_nack=arguments.audio_nack, target_ms=arguments.target,
+        )  # fmt: skip
+    return await loss(
+        arguments.hops, conditions, arguments.seconds, arguments.viewers,
+        Ports(arguments.ports), arguments.seed, _say,
+    )  # fmt: skip
+
+
+def _range(text: str) -> range:
+    first, _, last = text.partition("-")
+    return range(int(first), int(last) + 1)
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return value
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""The laboratory's figures as text, and whether they keep the bounds that the project promises."""
+
+from __future__ import annotations
+
+from tests.lab.browser import Played
+from tests.lab.loss import LossRow
+
+# Unrepaired share that a chain may leave: (loss per hop up to, bound).
+LOSS_BOUNDS = ((0.05, 0.001), (0.10, 0.005))
+
+
+def text(row: object) -> tuple[str, bool]:
+    """A row as a table, and whether a bound was missed."""
+    if isinstance(row, LossRow):
+        return _loss(row)
+    raise TypeError(f"no table for {type(row).__name__}")
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> list[str]:
+    cells = [head, *(tuple(str(c) for c in row) for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    return ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in cells]
+
+
+def _loss(row: LossRow) -> tuple[str, bool]:
+    weather = row.conditions
+    lines = [
+        f"{row.hops} hops, each {100 * weather.loss:g} % lost and {weather.delay_ms:g} ms each way"
+        f" (jitter {weather.jitter_ms:g} ms, burst {weather.burst:g}, reorder"
+        f" {100 * weather.reorder:g} %), {row.seconds:g} s, {row.viewers} viewers, last hop's"
+        f" round trip {row.rtt_ms} ms, proxy {100 * row.proxy_cpu_share:.0f} % of a core",
+        "",
+    ]
+    bound = next((b for loss, b in LOSS_BOUNDS if weather.loss <= loss), 1.0)
+    failed = False
+    rows: list[tuple[object, ...]] = []
+    for kind, figures in row.tracks.items():
+        share = row.unrepaired_share(kind)
+        failed = failed or share > bound
+        worst = max(figures, key=lambda f: f.late_max_ms)
+        rows.append(
+            (
+                kind,
+                sum(f.expected for f in figures),
+                sum(f.unrepaired for f in figures),
+                f"{100 * share:.3f} %",
+                f"{100 * bound:g} %",
+                sum(f.repaired for f in figures),
+                sum(f.asked for f in figures),
+                sum(f.duplicates for f in figures),
+                worst.late_p50_ms,
+                worst.late_p99_ms,
+                worst.late_max_ms,
+                max(f.stall_ms for f in figures),
+                max(f.wait_ms for f in figures),
+            )
+        )
+    played = row.played
+    if played is not None:
+        failed = failed or played.freezes > 0
+        lines += [f"  {name}: {getattr(played, name)}" for name in Played.__slots__]
+        lines += ["", f"this process was woken {row.lag_max_ms} ms late at worst", ""]
+    lines += _table(
+        ("viewer", "expected", "unrepaired", "share", "bound", "repaired", "asked", "dup",
+         "late p50", "p99", "max ms", "stall ms", "in-order ms"),
+        rows,
+    )  # fmt: skip
+    lines.append("")
+    lines += _table(
+        ("node", "kind", "packets", "lost", "repaired", "asked", "resent"),
+        [(n.node, n.kind, n.packets, n.lost, n.repaired, n.asked, n.resent) for n in row.nodes],
+    )
+    lines += [
+        "",
+        f"joins {row.join_ms} ms, sessions disturbed {row.disturbed},"
+        f" this process was woken {row.lag_max_ms} ms late at worst",
+    ]
+    return "\n".join(lines), failed
