@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from aiortc.rate import RemoteBitrateEstimator
+from aiortc.rate import BandwidthUsage, RemoteBitrateEstimator
 
 from relay import packet as rtp
 from relay import rtcp
@@ -30,9 +30,10 @@ log = logging.getLogger("relay.source")
 
 REPORT_EVERY_S = 1.0
 MAX_LINES = 16
-# A frame is cut into packets that differ by a byte or two. Padded to the same length they leave
-# in one message (GSO), which costs less than the bytes.
-MAX_PADDING = 4
+# The estimate grows from what arrives, a few per cent a second. Until the line shows its limit a
+# publisher is told this much, or its first half minute would look poor on a good line.
+START_BPS = 3_000_000
+START_LOSS = 5
 
 
 @dataclass(slots=True)
@@ -116,7 +117,7 @@ class Source:
         self.last_media_s = 0.0
         self.bytes = 0
         self.keyframes_asked = 0
-        self.retired = False
+        self._retired = False
         self._from_node = from_node
         self.began = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -127,6 +128,7 @@ class Source:
         self._burst = (0.0, 0, 0)
         self._burst_bytes = 0
         self._burst_timestamp = -1
+        self._congested = False
         self._remb: tuple[int, list[int]] | None = None
         self._report_at_s = 0.0
 
@@ -134,7 +136,7 @@ class Source:
 
     def on_rtp(self, data: bytes, now: float) -> None:
         """Number, keep and forward one packet."""
-        if self.retired:
+        if self._retired:
             return
         if len(data) > 1400 + 60:
             self.bad_packets += 1
@@ -181,7 +183,10 @@ class Source:
         elif self._burst_bytes:
             at_s, sent, ssrc = self._burst
             estimate = self._estimator.add(int(at_s * 1000), sent, self._burst_bytes, ssrc)
-            self._remb = estimate or self._remb
+            if estimate is not None:
+                self._remb = estimate
+            if self._estimator.detector.state() is BandwidthUsage.OVERUSING:
+                self._congested = True
             self._burst_bytes = size
         else:
             self._burst_bytes = size
@@ -266,7 +271,12 @@ class Source:
         compound = rtcp.receiver_report(self.ssrc, blocks[:31])
         compound += rtcp.sdes_cname(self.ssrc, "terrace")
         if self._remb is not None:
-            compound += rtcp.remb(self.ssrc, self._remb[0], self._remb[1][:31])
+            bitrate_bps, ssrcs = self._remb
+            if any(block.fraction_lost > START_LOSS for block in blocks):
+                self._congested = True
+            if not self._congested:
+                bitrate_bps = max(bitrate_bps, START_BPS)
+            compound += rtcp.remb(self.ssrc, bitrate_bps, ssrcs[:31])
         self._send(compound)
 
     def _send(self, compound: bytes) -> None:
@@ -299,19 +309,23 @@ class Source:
             ),
         }
 
+    def retire(self) -> None:
+        """Take no more packets: another source feeds the stream from now on."""
+        self._retired = True
+
     def attach(self, before: Source | None, anew: bool = False) -> None:
         """Become the stream's source, on the forwarding thread.
 
         `before` is the pull that fed the stream up to now, from another parent: what it was
         asking for is asked of this one. None for a publisher, whose lines are new. `anew`: its
         numbers have nothing to do with what came before, even if they look alike; false for a
-        node that pushes, for it goes on in its own line.
+        node that pushes the same publisher again, for it goes on in its own line.
         """
         if before is None:
-            if isinstance(self.stream.upstream, Source):
+            if self.stream.upstream is not None:
                 # Packets of a publisher that is being replaced may still be under way.
-                self.stream.upstream.retired = True
-            self.retired = False
+                self.stream.upstream.retire()
+            self._retired = False
             for track in self.stream.tracks.values():
                 # Another publisher has another clock; until its first report there is none.
                 if track.numbering.begun:
