@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict, is_dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.lab import report
+from tests.lab.kill import kill
 from tests.lab.line import Conditions
 from tests.lab.loss import browser_loss, loss
 from tests.lab.ports import Ports
@@ -36,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _loss_arguments(_command(commands, "loss", "a chain with a bad line at every hop", _loss))
+    _kill_arguments(_command(commands, "kill", "a city dies under its county, again", _kill))
     return parser
 
 
@@ -86,6 +89,20 @@ async def _loss(arguments: argparse.Namespace) -> object:
     return await loss(
         arguments.hops, conditions, arguments.seconds, arguments.viewers,
         Ports(arguments.ports), arguments.seed, _say,
+    )  # fmt: skip
+
+
+def _kill_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--times", type=int, default=20, help="deaths (20)")
+    add("--viewers", type=int, default=50, help="of the county (50)")
+    add("--signal", choices=("KILL", "STOP"), default="KILL", help="STOP: silent death (KILL)")
+
+
+async def _kill(arguments: argparse.Namespace) -> object:
+    return await kill(
+        arguments.times, arguments.viewers, signal.Signals["SIG" + arguments.signal],
+        Ports(arguments.ports), _say,
     )  # fmt: skip
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from tests.lab.browser import Played
+from tests.lab.kill import KillRow
 from tests.lab.loss import LossRow
 
 # Unrepaired share that a chain may leave: (loss per hop up to, bound).
 LOSS_BOUNDS = ((0.05, 0.001), (0.10, 0.005))
+# The longest stall of any viewer, and the median, in milliseconds, by signal.
+STALL_BOUNDS = {"SIGKILL": (1000.0, 600.0), "SIGSTOP": (2000.0, 2000.0)}
 
 
 def text(row: object) -> tuple[str, bool]:
     """A row as a table, and whether a bound was missed."""
     if isinstance(row, LossRow):
         return _loss(row)
+    if isinstance(row, KillRow):
+        return _kill(row)
     raise TypeError(f"no table for {type(row).__name__}")
 
 
@@ -75,4 +80,36 @@ def _loss(row: LossRow) -> tuple[str, bool]:
         f"joins {row.join_ms} ms, sessions disturbed {row.disturbed},"
         f" this process was woken {row.lag_max_ms} ms late at worst",
     ]
+    return "\n".join(lines), failed
+
+
+def _kill(row: KillRow) -> tuple[str, bool]:
+    worst_bound, median_bound = STALL_BOUNDS[row.signal]
+    worst, middle = max(row.stalls_ms), row.stall_median_ms
+    missing = sum(r.missing for r in row.rounds)
+    back = sum(r.failback_missing for r in row.rounds)
+    disturbed = sum(r.disturbed for r in row.rounds)
+    failed = worst > worst_bound or middle > median_bound or bool(missing or back or disturbed)
+    lines = [
+        f"{row.signal} of the first city, {len(row.rounds)} times, {row.viewers} viewers",
+        "",
+        *_table(
+            ("round", "picture stall", "sound stall", "missing", "dup", "other parent after",
+             "disturbed", "back after", "missing then", "stall then", "lag"),
+            [
+                (
+                    r.number, max(r.stall_video_ms), max(r.stall_audio_ms), r.missing,
+                    r.duplicates, r.switched_ms, r.disturbed, f"{r.failback_s} s",
+                    r.failback_missing, r.failback_stall_ms, r.lag_max_ms,
+                )
+                for r in row.rounds
+            ],
+        ),
+        "",
+        f"stall: median {middle:.0f} ms (at most {median_bound:.0f}),"
+        f" worst {worst:.0f} ms (at most {worst_bound:.0f});"
+        f" missing {missing}, at the return {back}; disturbed {disturbed}",
+    ]  # fmt: skip
+    named = [(r.number, r.missing_numbers, r.missing_frames) for r in row.rounds if r.missing]
+    lines += [f"round {n}: frames hurt {f}, first viewer lacks {w}" for n, w, f in named]
     return "\n".join(lines), failed
