@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,9 @@ class Figures:
                 "sendmmsg": port.fanout.abilities.sendmmsg,
                 "note": port.fanout.abilities.note,
             },
+            # What a leak would show first.
+            "tasks": len(asyncio.all_tasks()),
+            "sessions": len(node.sessions),
             "viewers": sum(1 for c in node.channels.values() for s in c.viewers if not s.relay_id),
             "children": [
                 {

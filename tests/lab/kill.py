@@ -124,6 +124,67 @@ async def kill(
     return row
 
 
+@dataclass(slots=True)
+class Return:
+    """One return to the preferred city while both live. Packets over all viewers."""
+
+    after_s: float
+    expected: int
+    missing: int
+    duplicates: int
+    stall_ms: float
+    disturbed: int
+    lag_max_ms: float
+
+
+@dataclass(slots=True)
+class FailbackRow:
+    """All returns of one run."""
+
+    viewers: int
+    returns: list[Return] = field(default_factory=list)
+
+
+async def failback(times: int, viewers: int, ports: Ports, say: Say) -> FailbackRow:
+    """Let the county fall to the second city so many times, and measure only the way back."""
+    row = FailbackRow(viewers)
+    async with fork(ports) as tree, _audience(tree, viewers) as probes:
+        first, second = tree.cities
+        for _ in range(times):
+            await _until_fed_by(tree, first.url, FAILBACK_WITHIN_S)
+            first.kill()
+            await _until_fed_by(tree, second.url, 10.0)
+            await asyncio.sleep(SETTLE_S)
+            await first.start()
+            disturbed = sum(p.disturbed for p in probes)
+            duplicates = _duplicates(probes)
+            lag = Lag()
+            watch = asyncio.create_task(lag.watch())
+            begin = time.monotonic()
+            await _until_fed_by(tree, first.url, FAILBACK_WITHIN_S)
+            after_s = time.monotonic() - begin
+            await asyncio.sleep(SETTLE_S)
+            watch.cancel()
+            end = time.monotonic() - 2.0
+            all_figures = [p.figures(kind, begin, end) for kind in KINDS for p in probes]
+            found = Return(
+                after_s=round(after_s, 1),
+                expected=sum(f.expected for f in all_figures),
+                missing=sum(f.unrepaired for f in all_figures),
+                duplicates=_duplicates(probes) - duplicates,
+                stall_ms=max(f.stall_ms for f in all_figures),
+                disturbed=sum(p.disturbed for p in probes) - disturbed,
+                lag_max_ms=lag.max_ms,
+            )
+            row.returns.append(found)
+            say(f"back after {found.after_s} s, missing {found.missing} of {found.expected}")
+    return row
+
+
+def _duplicates(probes: list[Probe]) -> int:
+    return sum(track.arrivals.duplicates for p in probes for track in p.tracks.values())
+
+
 @contextlib.asynccontextmanager
 async def _audience(tree: Fork, viewers: int) -> AsyncIterator[list[Probe]]:
     probes: list[Probe] = []

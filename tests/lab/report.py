@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from tests.lab.browser import Played
-from tests.lab.kill import KillRow
+from tests.lab.kill import FailbackRow, KillRow
 from tests.lab.loss import LossRow
+from tests.lab.soak import SoakRow
 
 # Unrepaired share that a chain may leave: (loss per hop up to, bound).
 LOSS_BOUNDS = ((0.05, 0.001), (0.10, 0.005))
@@ -18,6 +19,10 @@ def text(row: object) -> tuple[str, bool]:
         return _loss(row)
     if isinstance(row, KillRow):
         return _kill(row)
+    if isinstance(row, FailbackRow):
+        return _failback(row)
+    if isinstance(row, SoakRow):
+        return _soak(row)
     raise TypeError(f"no table for {type(row).__name__}")
 
 
@@ -113,3 +118,63 @@ def _kill(row: KillRow) -> tuple[str, bool]:
     named = [(r.number, r.missing_numbers, r.missing_frames) for r in row.rounds if r.missing]
     lines += [f"round {n}: frames hurt {f}, first viewer lacks {w}" for n, w, f in named]
     return "\n".join(lines), failed
+
+
+def _failback(row: FailbackRow) -> tuple[str, bool]:
+    failed = any(r.missing or r.disturbed for r in row.returns)
+    lines = _table(
+        ("back after", "expected", "missing", "dup", "stall ms", "disturbed", "lag ms"),
+        [
+            (f"{r.after_s} s", r.expected, r.missing, r.duplicates, r.stall_ms, r.disturbed,
+             r.lag_max_ms)
+            for r in row.returns
+        ],
+    )  # fmt: skip
+    return "\n".join([f"back to the preferred city, {row.viewers} viewers", "", *lines]), failed
+
+
+def _change(pair: tuple[int, int]) -> str:
+    return f"{pair[0]} -> {pair[1]}"
+
+
+def _soak(row: SoakRow) -> tuple[str, bool]:
+    lines = [
+        f"{row.minutes:g} min: {row.joins} joins ({row.refused} refused), {row.kills} parents"
+        f" killed, {row.unrepaired} of {row.expected} packets unrepaired, {row.disturbed}"
+        " sessions disturbed",
+        "",
+        *_table(
+            (
+                "node",
+                "RSS MiB first",
+                "last",
+                "slope KiB/min",
+                "+-",
+                "descriptors",
+                "threads",
+                "tasks",
+            ),
+            [
+                (
+                    life.name,
+                    round(life.samples[0].rss_bytes / 2**20, 1),
+                    round(life.samples[-1].rss_bytes / 2**20, 1),
+                    life.slope_kib_per_min,
+                    life.slope_error,
+                    _change(life.descriptors),
+                    _change(life.threads),
+                    _change(life.tasks),
+                )
+                for life in row.lives
+            ],
+        ),
+        "",
+        "log: " + ", ".join(f"{name} {count}" for name, count in row.events.items()),
+        *(f"unexplained: {line}" for line in row.unexplained[:20]),
+    ]
+    leaks = any(
+        last > first + 3
+        for life in row.lives
+        for first, last in (life.descriptors, life.threads, life.tasks)
+    )
+    return "\n".join(lines), leaks or bool(row.unexplained or row.disturbed)
