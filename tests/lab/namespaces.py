@@ -102,7 +102,7 @@ class Row:
                     f"table inet line_{device} {{ chain in {{"
                     " type filter hook prerouting priority -300;"
                     f' iifname "{device}" meta l4proto udp numgen random mod 1000 < {per_mille}'
-                    " counter drop; } }\n"
+                    " counter drop; }; }\n"
                 )
             self.run(name, "nft", "-f", "-", text=rules)
 
