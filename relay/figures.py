@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,9 @@ class Figures:
                 "sendmmsg": port.fanout.abilities.sendmmsg,
                 "note": port.fanout.abilities.note,
             },
+            # What a leak would show first.
+            "tasks": len(asyncio.all_tasks()),
+            "sessions": len(node.sessions),
             "viewers": len(node.viewers),
             "load": node.crowd.snapshot() | {"send_dropped_recent": node.sight.dropped()},
             "children": [
