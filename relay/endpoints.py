@@ -260,10 +260,10 @@ class Endpoints:
     async def tree(self, request: web.Request) -> web.StreamResponse:
         """This node and those below."""
         depth = request.query.get("depth", "")
-        known = depth.isascii() and depth.isdigit() and len(depth) <= 4
+        known = depth.isascii() and depth.isdecimal() and len(depth) <= 4
         levels = min(int(depth), tree.MAX_HOPS) if known else tree.MAX_HOPS
         found = await self.node.tree(levels)
-        if not depth.isdigit():
+        if not depth.isdecimal():
             # Asked by a person or a page, not by the node above, which sees more of the tree.
             found["findings"] = [one.as_json() for one in diagnosis.diagnose(found)]
         return web.json_response(found, headers=CORS)
