@@ -104,6 +104,9 @@ def _guard(handler: Handler) -> Handler:
             return refusal(exc)
         except AccessError as exc:
             return refusal(Refused(exc.status, exc.sentence, reason=exc.reason))
+        except (ConnectionError, web.RequestPayloadError):
+            # The client has gone or sends nonsense: no fault of ours, and nothing for the log.
+            return refusal(Refused(400, "The request broke off before its end."))
 
     return guarded
 

@@ -532,13 +532,12 @@ def _offered_ssrc(media: Media) -> int:
 
 def _check_takeover(channel: Channel, publisher: Publisher) -> None:
     """A stream belongs to whoever publishes it: only the same subject may take over, if newer."""
-    holder = channel.last_publisher if channel.publisher is not None else None
-    if holder is None:
-        return
-    if holder.subject != publisher.subject:
-        raise Refused(409, f"'{channel.name}' is already being published by somebody else.", 10)
-    if publisher.since_ms < holder.since_ms:
-        raise Refused(409, f"A newer publisher has taken over '{channel.name}'.")
+    # One whose handshake is under way holds it as well.
+    for holder in [s.publisher for s in channel.sessions if s.publisher is not None]:
+        if holder.subject != publisher.subject:
+            raise Refused(409, f"'{channel.name}' is already being published by somebody else.", 10)
+        if publisher.since_ms < holder.since_ms:
+            raise Refused(409, f"A newer publisher has taken over '{channel.name}'.")
 
 
 def _is_ip(host: str) -> bool:

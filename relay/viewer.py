@@ -24,7 +24,8 @@ REPAIR_PER_S = 150.0
 # Of a line that is known to be thin, repeats may take this part: what was lost because the line is
 # full would only fill it again.
 REPAIR_SHARE = 0.4
-REPAIR_BYTES = 1200
+# However thin the line: less would refuse for ever what is asked for twice.
+LEAST_BURST = 4.0
 # A node asks for many viewers, and for a whole gap after it has changed parents.
 RELAY_FACTOR = 10.0
 # Redundant audio is sent for so long after the last loss, and at first until reports come.
@@ -249,8 +250,8 @@ class Viewer:
             return
         gone = now - self._repair_at_s
         self._repair_at_s = now
-        per_s = self._repairs_per_s()
-        burst = per_s * REPAIR_BURST / REPAIR_PER_S
+        per_s = self._repairs_per_s(track)
+        burst = max(LEAST_BURST, per_s * REPAIR_BURST / REPAIR_PER_S)
         self._repair_tokens = min(burst, self._repair_tokens + gone * per_s)
         leg, shape = self.legs[track.kind], self.shapes[track.kind]
         most = COPIES_AGAIN if len(nack.seqs) <= FEW else 1
@@ -281,13 +282,15 @@ class Viewer:
             self.resent += len(answers)
             self.stream.resend(target, answers)
 
-    def _repairs_per_s(self) -> float:
+    def _repairs_per_s(self, track: Track) -> float:
         """How many packets a second may be repeated."""
         if self.is_relay:
             return REPAIR_PER_S * RELAY_FACTOR
         if not self.line.remb_bps:
             return REPAIR_PER_S
-        return min(REPAIR_PER_S, REPAIR_SHARE * self.line.remb_bps / 8 / REPAIR_BYTES)
+        # A thin line carries small packets: by the largest ones none could be repeated.
+        size = track.bytes / track.packets if track.packets else 1200.0
+        return min(REPAIR_PER_S, REPAIR_SHARE * self.line.remb_bps / 8 / size)
 
     def _copies(self, track: Track, position: int, now: float) -> int:
         """How often to repeat a packet now: not while it may still be under way."""

@@ -56,7 +56,7 @@ class Receiver:
         self.socket = socket.socket(family, socket.SOCK_DGRAM)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         # An address of its own: a node of another test may still send to a port that was used.
-        self.socket.bind(("::1" if family == socket.AF_INET6 else "127.0.0.77", 0))
+        self.socket.bind(("::1" if family == socket.AF_INET6 else HOST, 0))
         self.socket.setblocking(False)
         self.target = Target(self.pointer, OVERHEAD[profile], self.socket.getsockname(), family)
 
