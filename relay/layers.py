@@ -44,7 +44,7 @@ SETTLE_S: Final = 0.3
 # A layer needs this long to show whether the line carries it.
 TRIAL_S: Final = 2.0
 FIRST_TRIAL_S: Final = 1.0
-FIRST_WAIT_S: Final = 3.0
+FIRST_WAIT_S: Final = 5.0
 LONGEST_WAIT_S: Final = 10.0
 WAIT_GROWTH: Final = 1.6
 # A trial that lasted this long was a success, and the next wait is a short one again.

@@ -260,6 +260,8 @@ class Viewer:
             if found is None:
                 continue
             shaped, age, source, position = found
+            if source.kind == "video" and self._left_behind(source, now):
+                continue
             copies = min(most, self._copies(source, position, now))
             if self._repair_tokens < copies:
                 continue
@@ -280,6 +282,10 @@ class Viewer:
         if answers:
             self.resent += len(answers)
             self.stream.resend(target, answers)
+
+    def _left_behind(self, track: Track, now: float) -> bool:
+        """Whether a viewer has left a layer because its line was full: repeats would keep it so."""
+        return not self.is_relay and track is not self.layer and now - self.line.fell_s < WARY_S
 
     def _repairs_per_s(self) -> float:
         """How many packets a second may be repeated."""
