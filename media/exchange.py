@@ -22,7 +22,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 from .errors import NodeError, SettingError
 
-ANSWER_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 5.0
 # What ending may wait: for an answer that is on its way, and for the node to take the DELETE.
 END_TIMEOUT_S = 0.7
 # An offer or an answer has 2 to 10 kB.

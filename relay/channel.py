@@ -191,7 +191,7 @@ class Channel:
         run = self._run_publisher if session.kind == "whip" else self._run_viewer
         session.task = asyncio.create_task(run(session), name=f"{session.kind}-{session.id}")
         self.tasks.add(session.task)
-        session.task.add_done_callback(self.tasks.discard)
+        session.task.add_done_callback(self._task_ended)
 
     async def _run_viewer(self, session: Session) -> None:
         peer, viewer = session.peer, session.viewer
@@ -218,9 +218,11 @@ class Channel:
                 # The stream now comes from here; what the parent sends would be other numbers.
                 self._pulling.cancel()
                 self._pulling = self.puller = None
+            # A node that pushes again goes on in the line of the same publisher.
+            anew = session.publisher != self.last_publisher
             self.publisher, self.last_publisher = session, session.publisher
             self.source_gone_s, self.fed_by = None, "push" if session.relay_id else "publisher"
-            self._port.call(source.attach, None, not session.relay_id)
+            self._port.call(source.attach, None, anew)
             if before is not None and before.task is not None:
                 before.peer.why = "replaced by a newer publisher"
                 before.task.cancel()
@@ -276,8 +278,13 @@ class Channel:
         """Run something for this channel, ended with it."""
         task = asyncio.create_task(work, name=f"{what}-{self.name}")
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(self._task_ended)
         return task
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            log.error("task-failed task=%s", task.get_name(), exc_info=fault)
 
     @staticmethod
     def new_ssrc() -> int:
@@ -345,17 +352,37 @@ class Channel:
                 pushed = None
             await asyncio.sleep(backoff.wait_s(random.random()))
             publisher = self.last_publisher
-            if publisher is None or self.publisher is None:
+            if publisher is None:
                 continue
             try:
                 within_s = tree.ANSWER_WITHIN_S
                 pushed = await self._ask_push(parents, legs, path, publisher, within_s)
             except Refused as exc:
                 log.warning("push-refused stream=%s why=%r", self.name, exc.sentence)
-                if exc.status == 409 and self.publisher is not None:
-                    # A newer publisher entered elsewhere: ours has been superseded.
-                    self.publisher.peer.lost("superseded by a newer publisher elsewhere")
+                if exc.status == 409:
+                    await self._follow(parents, path[-1:])
                     return
+
+    async def _follow(self, parents: Parents, path: tuple[str, ...]) -> None:
+        """A newer publisher entered elsewhere: from here on the stream comes from the parent.
+
+        Viewers keep their sessions; with none the channel ends, and the next one pulls.
+        """
+        if self.publisher is not None:
+            self.publisher.peer.lost("superseded by a newer publisher elsewhere")
+        stream, refused = self.stream, None
+        if stream is not None and self.viewers:
+            self._port.call(stream.detach)
+            await self._port.finished()
+            self.last_pull_source = None
+            try:
+                await self.start_pull(parents, path, {})
+            except Refused as exc:
+                refused = exc
+            else:
+                return
+        log.info("not-followed stream=%s why=%r", self.name, refused and refused.sentence)
+        self.fed_by, self.source_gone_s = "parent", self.source_gone_s or time.monotonic()
 
     async def _push_until_lost(self, parent: Parent, link: Link) -> None:
         stream = self.stream

@@ -347,6 +347,7 @@ class Node:
         accepted = [leg for leg in legs if leg is not None]
         if not accepted:
             raise Refused(400, "The offer has nothing to send in H264, VP8, VP9, AV1 or Opus.")
+        is_new = channel is None
         if channel is None:
             channel = Channel(name, self.port, self.config.linger_s, self.config.publisher_grace_s)
             self.channels[name] = channel
@@ -357,7 +358,14 @@ class Node:
         ]
         stream = channel.use_formats(numbered)
         if self.parents is not None and not channel.pushing:
-            await channel.start_push(self.parents, push_legs(stream), own_path, publisher)
+            try:
+                await channel.start_push(self.parents, push_legs(stream), own_path, publisher)
+            except Refused:
+                if is_new:
+                    # Without a publisher it would keep viewers from what the parent has.
+                    del self.channels[name]
+                    await channel.end("the broadcast was refused")
+                raise
         peer = self._peer(f"whip {name}", transport)
         session = Session(
             secrets.token_urlsafe(12), "whip", channel, peer, request.grant.subject,

@@ -48,7 +48,8 @@ OVERHEAD = {SRTP_AEAD_AES_128_GCM: 16, SRTP_AEAD_AES_256_GCM: 16, SRTP_AES128_CM
 # a resend timer fitted to the path).
 RESEND_S = (0.02, 0.04, 0.09, 0.2, 0.4, 0.8, 1.5, 3.0)
 HANDSHAKE_TIMEOUT_S = 10.0
-MAX_EARLY = 128
+# An uplink's handshake may end late while a crowd joins: the parent's catch-up fits in here.
+MAX_EARLY = 1024
 MAX_DTLS_QUEUE = 64
 # Addresses a peer has proven to own: a phone has two or three.
 MAX_ADDRESSES = 4
@@ -96,6 +97,11 @@ class _Dtls(RTCDtlsTransport):
 
     failure = ""
 
+    def __init__(self, transport: RTCIceTransport, certificates: list[RTCCertificate]) -> None:
+        super().__init__(transport, certificates)
+        self._heard: set[int] = set()
+        self._last_flight: list[bytes] = []
+
     @property
     def _connection(self) -> SSL.Connection:
         assert self._ssl is not None
@@ -107,9 +113,10 @@ class _Dtls(RTCDtlsTransport):
         return self._connection.get_selected_srtp_profile()
 
     async def _do_handshake(self) -> None:
-        ssl = self._connection
+        ssl, now = self._connection, asyncio.get_running_loop().time
         delays = iter(RESEND_S)
         flight: list[bytes] = []
+        resend_at: float | None = None
         while True:
             try:
                 ssl.do_handshake()
@@ -117,30 +124,36 @@ class _Dtls(RTCDtlsTransport):
                 pass
             except SSL.Error as exc:
                 self.failure = _reason(exc)
-                await self._flush([])
+                await self._flush()
                 self._set_state(State.FAILED)
                 return
             else:
                 self.encrypted = True
-            flight = await self._flush(flight)
+            if written := await self._flush():
+                # Each flight has its own timer; what arrives meanwhile does not set it back.
+                flight, delays = written, iter(RESEND_S)
+                resend_at = now() + next(delays)
             if self.encrypted:
+                if self._role == "server":
+                    self._last_flight = flight
                 return
-            while True:
+            data = b""
+            while not data:
                 try:
-                    data = await asyncio.wait_for(self.transport._recv(), next(delays, 4.0))
+                    async with asyncio.timeout_at(resend_at):
+                        data = await self.transport._recv()
                 except TimeoutError:
-                    for datagram in flight:
-                        await self.transport._send(datagram)
+                    flight = await self._repeat(flight)
+                    resend_at = now() + next(delays, 4.0)
                 except ConnectionError:
                     self.failure = "the peer went away during the handshake"
                     self._set_state(State.FAILED)
                     return
-                else:
-                    ssl.bio_write(data)
-                    break
+            self._heard.add(hash(data))
+            ssl.bio_write(data)
 
-    async def _flush(self, before: list[bytes]) -> list[bytes]:
-        """Send what OpenSSL wrote; returns it, or what was sent `before` if there is nothing."""
+    async def _flush(self) -> list[bytes]:
+        """Send what OpenSSL wrote, and return it."""
         written = []
         while True:
             try:
@@ -150,7 +163,28 @@ class _Dtls(RTCDtlsTransport):
             written += _datagrams(data)
         for datagram in written:
             await self.transport._send(datagram)
-        return written or before
+        return written
+
+    async def _repeat(self, flight: list[bytes]) -> list[bytes]:
+        """Send a flight again; returns what was sent.
+
+        From one second on OpenSSL does it, under new record numbers: so a peer hears it that has
+        had the old ones, and whose answer was lost. Until then the very same datagrams go out.
+        """
+        with contextlib.suppress(SSL.Error):
+            self._connection.DTLSv1_handle_timeout()
+        if written := await self._flush():
+            return written
+        for datagram in flight:
+            await self.transport._send(datagram)
+        return flight
+
+    def repeat_of(self, data: bytes) -> list[bytes]:
+        """The last flight of all, which is the server's, if the client shows that it lacks it.
+
+        It does by repeating its own after our end of the handshake (RFC 6347 section 4.2.4).
+        """
+        return self._last_flight if hash(data) in self._heard else []
 
 
 def _datagrams(data: bytes, limit: int = 1200) -> list[bytes]:
@@ -296,6 +330,8 @@ class Peer:
         if self.dtls_client and self._dtls._state is State.NEW:
             # A client speaks first: this answers another stream's handshake from our address.
             return
+        for datagram in self._dtls.repeat_of(data):
+            self.send_raw(datagram)
         with contextlib.suppress(asyncio.QueueFull):
             self._transport.queue.put_nowait(data)
 

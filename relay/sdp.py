@@ -162,7 +162,7 @@ def parse(text: str) -> Description:
         elif line.startswith("a="):
             name, _, value = line[2:].strip().partition(":")
             if name == "group":
-                semantics, *mids = value.split()
+                semantics, *mids = value.split() or [""]
                 if semantics == "BUNDLE":
                     description.bundle = mids
             elif name == "ice-lite":
@@ -224,7 +224,7 @@ def _attribute(media: Media, name: str, value: str) -> None:
             if ssrc not in media.ssrcs and len(media.ssrcs) < 32:
                 media.ssrcs.append(ssrc)
         case "ssrc-group":
-            semantics, *ssrcs = value.split()
+            semantics, *ssrcs = value.split() or [""]
             if semantics == "FID" and len(ssrcs) == 2:
                 primary, repair = (_number(s, 0, 0xFFFFFFFF, "an ssrc") for s in ssrcs)
                 media.repair_of[repair] = primary

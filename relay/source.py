@@ -124,7 +124,7 @@ class Source:
         self.last_media_s = 0.0
         self.bytes = 0
         self.keyframes_asked = 0
-        self.retired = False
+        self._retired = False
         self._from_node = from_node
         self.began = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -163,7 +163,7 @@ class Source:
 
     def on_rtp(self, data: bytes, now: float) -> None:
         """Number, keep and forward one packet."""
-        if self.retired:
+        if self._retired:
             return
         if len(data) > 1400 + 60:
             self.bad_packets += 1
@@ -358,19 +358,23 @@ class Source:
             ),
         }
 
+    def retire(self) -> None:
+        """Take no more packets: another source feeds the stream from now on."""
+        self._retired = True
+
     def attach(self, before: Source | None, anew: bool = False) -> None:
         """Become the stream's source, on the forwarding thread.
 
         `before` is the pull that fed the stream up to now, from another parent: what it was
         asking for is asked of this one. None for a publisher, whose lines are new. `anew`: its
         numbers have nothing to do with what came before, even if they look alike; false for a
-        node that pushes, for it goes on in its own line.
+        node that pushes the same publisher again, for it goes on in its own line.
         """
         if before is None:
-            if isinstance(self.stream.upstream, Source):
+            if self.stream.upstream is not None:
                 # Packets of a publisher that is being replaced may still be under way.
-                self.stream.upstream.retired = True
-            self.retired = False
+                self.stream.upstream.retire()
+            self._retired = False
             for track in self.stream.all_tracks:
                 # Another publisher has another clock; until its first report there is none.
                 if track.numbering.begun:

@@ -79,6 +79,9 @@ class Upstream(Protocol):
     def need(self, layers: frozenset[Track]) -> None:
         """Note that these video layers, and no others, are watched from now on."""
 
+    def retire(self) -> None:
+        """Take no more packets: another one feeds the stream from now on."""
+
 
 class PortSide(Protocol):
     """What a stream needs of the port."""
@@ -244,12 +247,21 @@ class Stream:
 
     # ------------------------------------------------------------ viewers
 
+    def detach(self) -> None:
+        """Take nothing more from the present source; what comes next goes on after it."""
+        if self.upstream is not None:
+            self.upstream.retire()
+            self.upstream = None
+        for track in self.tracks.values():
+            track.numbering.restart()
+            track.clock = None
+
     def have(self) -> dict[int, int]:
         """The last sequence number of each track, by SSRC: what a new parent need not send."""
         return {
             t.numbering.source: t.numbering.source_sequence(t.highest)
             for t in self.tracks.values()
-            if t.highest >= 0
+            if t.highest >= 0 and t.numbering.source >= 0
         }
 
     def add_viewer(

@@ -20,7 +20,7 @@ from relay.rtcp import Bye, ReportBlock, SenderReport
 from relay.sdp import Format, Leg
 from relay.stream import CATCH_UP_PACKETS, KEYFRAME_EVERY_S, MAX_PENDING, REPORT_EVERY_S, Stream
 from relay.track import MAX_KEYFRAME_AGE_S, SenderClock, Track
-from relay.viewer import RELAY_FACTOR, REPAIR_BURST, REPAIR_PER_S, REPLAY_WINDOW, Viewer
+from relay.viewer import REPAIR_BURST, REPAIR_PER_S, REPLAY_WINDOW, Viewer
 from tests.relay import rows
 
 AUDIO_SSRC, VIDEO_SSRC, RTX_SSRC = 11, 22, 33
@@ -58,6 +58,10 @@ class Upstream:
 
     def __init__(self) -> None:
         self.asked_s: list[float] = []
+        self.retired = False
+
+    def retire(self) -> None:
+        self.retired = True
 
     def ask_keyframe(self, track: Track, now: float) -> None:
         assert track.kind == "video"
@@ -757,7 +761,7 @@ def test_repeating_is_bounded_per_viewer_and_comes_back_with_time() -> None:
     everything = [65520 + step for step in range(300)]
     for _ in range(10):
         ask(viewer, everything, scene.now)
-    assert viewer.resent == REPAIR_BURST
+    assert viewer.resent == REPAIR_BURST == 300
     scene.now += 1.0
     ask(viewer, everything, scene.now)
     assert viewer.resent == REPAIR_BURST + REPAIR_PER_S
@@ -769,13 +773,17 @@ def test_repeating_is_bounded_per_viewer_and_comes_back_with_time() -> None:
 
 
 def test_a_node_may_ask_for_more_since_it_asks_for_many() -> None:
-    """A whole gap after it has changed parents."""
-    scene = Scene()
-    viewer = live_viewer(scene, relay=True)
-    everything = [65520 + step for step in range(300)]
-    for _ in range(20):
-        ask(viewer, everything, scene.now)
-    assert viewer.resent == RELAY_FACTOR * REPAIR_BURST
+    """A whole gap after it has changed parents, and what all its viewers lost."""
+    answered = []
+    for relay in (False, True):
+        scene = Scene()
+        viewer = live_viewer(scene, relay=relay)
+        for _ in range(20):
+            ask(viewer, [65520 + step for step in range(300)], scene.now)
+            scene.now += 0.4
+        answered.append(viewer.resent)
+    assert answered[0] <= REPAIR_BURST + 8.0 * REPAIR_PER_S
+    assert answered[1] == 20 * 300
 
 
 def test_a_repaired_packet_reaches_all_live_viewers_once() -> None:

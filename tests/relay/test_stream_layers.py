@@ -84,6 +84,8 @@ class Upstream:
     def tick(self, now: float) -> bool:
         return False
 
+    def retire(self) -> None: ...
+
     def need(self, layers: frozenset[Track]) -> None:
         self.needs.append(frozenset(t.rid for t in layers))
 
