@@ -1,9 +1,10 @@
-"""A narrow line: a UDP proxy in front of a node, with a rate and a short queue downwards."""
+"""A narrow line: a UDP proxy in front of a node, with a rate, a short queue and loss downwards."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections import deque
 from collections.abc import AsyncIterator
@@ -16,8 +17,10 @@ HEADERS_BYTES = 28  # IPv4 and UDP count on a real line
 class Narrows:
     """`rate_bps` may be changed at any time. `port` is where the viewer finds the node."""
 
-    def __init__(self, node_port: int, rate_bps: float) -> None:
+    def __init__(self, node_port: int, rate_bps: float, lost: float) -> None:
         self.rate_bps = rate_bps
+        self.lost = lost
+        self._chance = random.Random(7)
         self.dropped = 0
         self.port = 0
         self._node = ("127.0.0.1", node_port)
@@ -40,6 +43,9 @@ class Narrows:
         self._up.sendto(data, self._node)
 
     def _down_later(self, data: bytes, address: Any) -> None:
+        # Handshakes have their own repeats, which are not the matter here.
+        if 127 < data[0] < 192 and self._chance.random() < self.lost:
+            return
         if self._queued + len(data) > self.rate_bps / 8 * QUEUE_S + 3000:
             self.dropped += 1
             return
@@ -76,9 +82,9 @@ class _End(asyncio.DatagramProtocol):
 
 
 @contextlib.asynccontextmanager
-async def narrows(node_port: int, rate_bps: float) -> AsyncIterator[Narrows]:
-    """A narrow line that lasts as long as the block."""
-    line = Narrows(node_port, rate_bps)
+async def narrows(node_port: int, rate_bps: float, lost: float = 0.0) -> AsyncIterator[Narrows]:
+    """A narrow line that lasts as long as the block; `lost` of its packets get lost (0 to 1)."""
+    line = Narrows(node_port, rate_bps, lost)
     await line.start()
     task = asyncio.create_task(line.run())
     try:
