@@ -426,6 +426,9 @@ class Stream:
         for viewer in list(self._catching_up):
             layer = viewer.layer
             if viewer.pace_bps and layer is not None and viewer.behind_s(layer) > MAX_BEHIND_S:
+                if not viewer.line.strained:
+                    viewer.pace_bps = 0.0
+                    continue
                 self._drop_picture(viewer)
                 if viewer.wanted is not None:
                     viewer.waits.clear()

@@ -31,9 +31,7 @@ RELAY_FACTOR = 10.0
 RED_AFTER_LOSS_S = 30.0
 RED_AT_FIRST_S = 8.0
 LOSS_COUNTS = 0.004
-# A keyframe is spread out where the estimate is not this much above what is sent; after a fall
-# of the estimate more room is asked for. Chromium's own bound is 1.5.
-THIN_ROOM = 1.3
+# A keyframe is spread out where the estimate fell lately and is not this much above what is sent.
 WARY_ROOM = 3.0
 WARY_S = 15.0
 PACE_OF_ESTIMATE = 1.1
@@ -358,9 +356,12 @@ class Viewer:
         estimate = self.line.remb_bps
         if self.is_relay or not estimate or self.layer is None:
             return 0.0
+        if not self.layer.known_bps:
+            return 0.0
         need = self.layer.known_bps + audio_bps
-        wary = now - self.line.fell_s < WARY_S
-        if estimate > (WARY_ROOM if wary else THIN_ROOM) * need:
+        # A low estimate alone may be one that is still on its way up.
+        wary = now - self.line.fell_s < WARY_S and estimate < WARY_ROOM * need
+        if not wary and not (self.line.strained and estimate < need):
             return 0.0
         return max(PACE_OF_ESTIMATE * estimate, PACE_OF_NEED * need)
 
