@@ -16,6 +16,7 @@ from enum import Enum
 
 # Load is a mean over this long, and a join shows in it wholly after the handshake and this long.
 WINDOW_S = 2.0
+SHORTEST_S = 0.01
 AHEAD_S = 3.5
 # The forwarding thread at this share of a core still sends every packet within milliseconds.
 MAX_CPU = 0.85
@@ -101,7 +102,7 @@ class Admission:
             samples.popleft()
         began_s, first = samples[0]
         gone = now - began_s
-        if gone <= 0:
+        if gone < SHORTEST_S:
             return
         self.memory_bytes = usage.memory_bytes
         self.packets_per_s = max(0.0, usage.packets - first.packets) / gone

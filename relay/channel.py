@@ -50,7 +50,7 @@ class Publisher:
     def parse(cls, header: str, subject: str, now_ms: int) -> Publisher:
         """Read what a pushing node says, `<milliseconds> <subject>`; Refused 400 if malformed."""
         since, _, name = header.partition(" ")
-        if not since.isascii() or not since.isdigit() or len(since) > 15 or len(name) > 200:
+        if not since.isascii() or not since.isdecimal() or len(since) > 15 or len(name) > 200:
             raise Refused(400, f"The {tree.PUBLISHER_HEADER} header is malformed.")
         return cls(name or subject, min(int(since), now_ms + 60_000))
 

@@ -287,6 +287,6 @@ def memory_limit() -> int:
         found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with contextlib.suppress(OSError, ValueError):
         text = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-        if text.isdigit():
+        if text.isdecimal():
             found = min(found, int(text)) if found else int(text)
     return found

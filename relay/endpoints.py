@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from relay import ice, metrics, tree
+from relay import diagnosis, ice, metrics, tree
 from relay.access import WORKER_SUBJECT, AccessError, Grant
 from relay.channel import Session
 from relay.errors import Refused
@@ -260,9 +260,13 @@ class Endpoints:
     async def tree(self, request: web.Request) -> web.StreamResponse:
         """This node and those below."""
         depth = request.query.get("depth", "")
-        known = depth.isascii() and depth.isdigit() and len(depth) <= 4
+        known = depth.isascii() and depth.isdecimal() and len(depth) <= 4
         levels = min(int(depth), tree.MAX_HOPS) if known else tree.MAX_HOPS
-        return web.json_response(await self.node.tree(levels), headers=CORS)
+        found = await self.node.tree(levels)
+        if not depth.isdecimal():
+            # Asked by a person or a page, not by the node above, which sees more of the tree.
+            found["findings"] = [one.as_json() for one in diagnosis.diagnose(found)]
+        return web.json_response(found, headers=CORS)
 
     async def access(self, request: web.Request) -> web.StreamResponse:
         """What the presented token may do with a stream."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ class Figures:
         now = time.monotonic()
         config, port = node.config, node.port
         counters = port.fanout.counters
-        streams = [self._stream(c, now) for c in list(node.channels.values()) if c.stream]
+        streams = [self._stream(node, c, now) for c in list(node.channels.values()) if c.stream]
         return {
             "id": node.id,
             "name": config.name,
@@ -70,8 +71,11 @@ class Figures:
                 "sendmmsg": port.fanout.abilities.sendmmsg,
                 "note": port.fanout.abilities.note,
             },
+            # What a leak would show first.
+            "tasks": len(asyncio.all_tasks()),
+            "sessions": len(node.sessions),
             "viewers": len(node.viewers),
-            "load": node.crowd.snapshot(),
+            "load": node.crowd.snapshot() | {"send_dropped_recent": node.sight.dropped()},
             "children": [
                 {
                     "id": child.id, "name": child.name, "tier": child.tier, "url": child.url,
@@ -94,7 +98,7 @@ class Figures:
             "streams": streams,
         }  # fmt: skip
 
-    def _stream(self, channel: Channel, now: float) -> dict[str, object]:
+    def _stream(self, node: Node, channel: Channel, now: float) -> dict[str, object]:
         stream = channel.stream
         assert stream is not None
         viewers = channel.viewers
@@ -116,11 +120,13 @@ class Figures:
             "parent_changes": channel.puller.changes if channel.puller is not None else 0,
             "publisher_gone_s": None if gone is None else round(now - gone, 1),
             "rtt_ms": round(1000 * _source_rtt(channel), 2),
+            "skew_ms": node.sight.skew_ms(channel.name),
+            **node.sight.viewers(channel),
             "lines_below": [_line(s.viewer) for s in viewers if s.viewer is not None][:MAX_LINES],
-            "tracks": [self._track(channel, t, now) for t in stream.all_tracks],
+            "tracks": [self._track(node, channel, t, now) for t in stream.all_tracks],
         }
 
-    def _track(self, channel: Channel, track: Track, now: float) -> dict[str, object]:
+    def _track(self, node: Node, channel: Channel, track: Track, now: float) -> dict[str, object]:
         source = channel.source
         viewers = [s.viewer for s in channel.viewers if s.viewer is not None]
         keyframe = round(now - track.keyframe_at_s, 1) if track.keyframes else None
@@ -138,7 +144,7 @@ class Figures:
             "keyframes_asked": source.keyframes_asked if source is not None else 0,
         }
         if source is not None:
-            figures |= source.figures(track)
+            figures |= source.figures(track) | node.sight.track(channel.name, track.kind)
         if track.kind == "video":
             figures["rid"] = track.rid
             figures["viewers"] = sum(v.layer is track for v in viewers)

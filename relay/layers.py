@@ -235,7 +235,7 @@ def order(rids: Sequence[str]) -> list[str]:
 
     Browsers' pages list the smallest first by custom (q, h, f); OBS counts from 0, its largest.
     """
-    if rids and all(rid.isdigit() for rid in rids):
+    if rids and all(rid.isdecimal() for rid in rids):
         return sorted(rids, key=int, reverse=True)
     for names in _SMALL_TO_LARGE:
         if set(rids) <= set(names):

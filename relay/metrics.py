@@ -90,6 +90,35 @@ def _streams(text: _Text, node: Node) -> None:
         text.add(f"track_{name}_total", "counter", about, [(n, f[name]) for n, f in arrived])
     jitter = [(label, figures["jitter_ms"]) for label, figures in arrived]
     text.add("track_jitter_ms", "gauge", "Jitter on the way in.", jitter)
+    _lines(text, node)
+
+
+def _lines(text: _Text, node: Node) -> None:
+    """The last ten seconds of every line into this node, and of its viewers' lines."""
+    sight = node.sight
+    channels = [c for c in node.channels.values() if c.stream is not None]
+    recent = [
+        (f'{{stream="{c.name}",kind="{kind}"}}', sight.track(c.name, kind))
+        for c in channels
+        if c.stream is not None
+        for kind in c.stream.tracks
+    ]
+    for key, name, about in (
+        ("loss_percent", "track_loss_ratio", "Share lost on the way in, the last 10 s."),
+        ("unrepaired_percent", "track_unrepaired_ratio", "Share that stayed lost, the last 10 s."),
+    ):
+        text.add(name, "gauge", about, [(label, one[key] / 100) for label, one in recent])
+    skews = [(f'{{stream="{c.name}"}}', sight.skew_ms(c.name)) for c in channels]
+    known = [(label, skew) for label, skew in skews if skew is not None]
+    text.add("stream_skew_ms", "gauge", "How much later the picture comes than its sound.", known)
+    rtt = [(f'{{stream="{c.name}"}}', 1000 * c.source.peer.rtt_s) for c in channels if c.source]
+    text.add("stream_rtt_ms", "gauge", "Round trip to what feeds the stream.", rtt)
+    viewers = [(f'{{stream="{c.name}"}}', sight.viewers(c)) for c in channels]
+    for key, about in (
+        ("viewers_lossy", "Viewers whose own line loses more than 2 %."),
+        ("viewers_rtt_ms", "Median round trip to the viewers."),
+    ):
+        text.add(f"stream_{key}", "gauge", about, [(label, one[key]) for label, one in viewers])
 
 
 def _crowd(text: _Text, node: Node) -> None:

@@ -28,6 +28,7 @@ from relay.parents import Parents
 from relay.peer import NodeCertificate, Peer
 from relay.port import Port
 from relay.sdp import Description, Leg, Local, Media, SdpError, Setup
+from relay.sight import Sight
 from relay.source import Source
 from relay.team import Members
 from relay.uplink import Uplink
@@ -104,6 +105,7 @@ class Node:
         self.stopping = asyncio.Event()
         self.draining = False
         self.figures = Figures()
+        self.sight = Sight()
         self.crowd = Crowd(self)
         self.team: Members | None = None
         self._certificate = NodeCertificate.generateCertificate()
@@ -196,6 +198,7 @@ class Node:
                 del self.children[child.id]
             self.figures.sample(self, now)
             self.crowd.sample(now)
+            self.sight.sample(self, now)
 
     def _about(self) -> dict[str, object]:
         """What a parent is told about this node."""
@@ -456,6 +459,7 @@ class Node:
 async def _subtree(http: aiohttp.ClientSession, child: Child, depth: int) -> dict[str, object]:
     known: dict[str, object] = {
         "id": child.id, "name": child.name, "tier": child.tier, "url": child.url, "below": [],
+        "last_seen_s": round(time.monotonic() - child.seen_s, 1),
     }  # fmt: skip
     try:
         async with http.get(f"{child.url}/api/tree", params={"depth": str(depth)}) as response:

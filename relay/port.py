@@ -295,7 +295,10 @@ class Port:
                 self.bad_checks += 1
                 return
             if address not in peer.addresses and len(peer.addresses) >= MAX_ADDRESSES:
-                self._forget_address(peer, peer.addresses.pop(0))
+                # The oldest, but never the one in use: a machine may check from many.
+                oldest = next(a for a in peer.addresses if a != peer.address)
+                peer.addresses.remove(oldest)
+                self._forget_address(peer, oldest)
             here = self._by_address.setdefault(address, [])
             if peer not in here:
                 here.append(peer)

@@ -125,6 +125,10 @@ class Missing:
         self._highest = -1
         self._wants.clear()
 
+    def awaits(self, sequence: int) -> bool:
+        """Whether this packet is missing at present."""
+        return sequence in self._wants
+
     @property
     def waiting(self) -> bool:
         """Whether anything is being asked for."""

@@ -133,7 +133,7 @@ class Description:
 
 
 def _number(text: str, low: int, high: int, what: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 10:
+    if not text.isascii() or not text.isdecimal() or len(text) > 10:
         raise SdpError(f"{what} is not a number: {text[:20]!r}")
     value = int(text)
     if not low <= value <= high:

@@ -49,6 +49,7 @@ class _Line:
     idle: bool = False
     missing: Missing = field(default_factory=Missing)
     received: int = 0
+    restored: int = 0
     expected_base: int = -1
     cycles: int = 0
     highest: int = 0
@@ -189,6 +190,7 @@ class Source:
             if original is None:
                 return
             line, parsed = original
+            line.restored += line.missing.awaits(parsed.seq)
         else:
             if line.idle:
                 line.restart()
@@ -346,12 +348,23 @@ class Source:
 
     # ------------------------------------------------------------ figures
 
+    def _repeated(self, line: _Line) -> int:
+        """How many packets this very hop lost and the sender repeated.
+
+        A packet that the node above got late itself comes late too, asked for or not, but not as
+        a retransmission; without RTX the two cannot be told apart.
+        """
+        if line.leg.rtx_type >= 0:
+            return line.restored
+        return 0 if self._from_node else line.missing.repaired
+
     def figures(self, track: Track) -> dict[str, float]:
         """Loss and jitter of the lines of one track, for people."""
         lines = [n for n in list(self._lines.values()) if n.track is track and not n.rtx]
         return {
             "lost": sum(n.missing.lost for n in lines),
             "repaired": sum(n.missing.repaired for n in lines),
+            "repeated": sum(self._repeated(n) for n in lines),
             "nacks_out": sum(n.missing.asked for n in lines),
             "jitter_ms": max(
                 (round(1000 * n.jitter / n.leg.format.clock_rate, 2) for n in lines), default=0.0

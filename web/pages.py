@@ -218,7 +218,7 @@ class Pages:
         )
         self._templates = {
             page: environment.get_template(f"{page}.html")
-            for page in ("index", "watch", "present", "error")
+            for page in ("index", "watch", "present", "tree", "error")
         }
         self._page = functools.lru_cache(RENDERED_PAGES)(self._render)
 
@@ -296,6 +296,10 @@ class Pages:
         """`GET /present/{stream}`: the presenter's desk."""
         return self._about_stream(request, "present")
 
+    async def tree(self, request: web.Request) -> web.Response:
+        """`GET /tree`: this node and all below it, and where a complaint begins."""
+        return self._answer(request, "tree")
+
     def _about_stream(self, request: web.Request, page: str) -> web.Response:
         stream = request.match_info["stream"]
         try:
@@ -344,6 +348,7 @@ def add_pages(app: web.Application, node: PageNode) -> None:
     app.middlewares.append(pages.error_page)
     # Not aiohttp's own pattern for a segment: it passes over names with braces.
     app.router.add_get("/", pages.index)
+    app.router.add_get("/tree", pages.tree)
     app.router.add_get("/watch/{stream:[^/]+}", pages.watch)
     app.router.add_get("/present/{stream:[^/]+}", pages.present)
     app.router.add_get("/static/{version}/{name}", pages.static)

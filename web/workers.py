@@ -52,7 +52,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 def worker_number() -> int:
     """Which worker this process is, 0 if it is none."""
     text = os.environ.get(NUMBER_VARIABLE, "")
-    return int(text) if text.isdigit() else 0
+    return int(text) if text.isdecimal() else 0
 
 
 def worker_settings(settings: RelaySettings, number: int) -> RelaySettings:
@@ -193,7 +193,7 @@ class Team:
                 return await self._view(request, handler)
             case ["", "whep", stream, session] if request.method in ("PATCH", "DELETE"):
                 number, dot, rest = session.partition(".")
-                if dot and number[:1] == "w" and number[1:].isdigit():
+                if dot and number[:1] == "w" and number[1:].isdecimal():
                     for worker in self.workers:
                         if worker.number == int(number[1:]):
                             body = await _body(request)

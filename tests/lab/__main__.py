@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict, is_dataclass
@@ -12,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.lab import report
+from tests.lab.kill import failback, kill
 from tests.lab.line import Conditions
 from tests.lab.loss import browser_loss, loss
 from tests.lab.ports import Ports
+from tests.lab.soak import soak
 
 
 def main() -> int:
@@ -36,6 +39,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _loss_arguments(_command(commands, "loss", "a chain with a bad line at every hop", _loss))
+    _kill_arguments(_command(commands, "kill", "a city dies under its county, again", _kill))
+    _failback_arguments(
+        _command(commands, "failback", "the preferred city returns; nothing may be lost", _failback)
+    )
+    _soak_arguments(_command(commands, "soak", "viewers come and go, parents die", _soak))
     return parser
 
 
@@ -87,6 +95,40 @@ async def _loss(arguments: argparse.Namespace) -> object:
         arguments.hops, conditions, arguments.seconds, arguments.viewers,
         Ports(arguments.ports), arguments.seed, _say,
     )  # fmt: skip
+
+
+def _kill_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--times", type=int, default=20, help="deaths (20)")
+    add("--viewers", type=int, default=50, help="of the county (50)")
+    add("--signal", choices=("KILL", "STOP"), default="KILL", help="STOP: silent death (KILL)")
+
+
+async def _kill(arguments: argparse.Namespace) -> object:
+    return await kill(
+        arguments.times, arguments.viewers, signal.Signals["SIG" + arguments.signal],
+        Ports(arguments.ports), _say,
+    )  # fmt: skip
+
+
+def _failback_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--times", type=int, default=5, help="returns (5)")
+    parser.add_argument("--viewers", type=int, default=10, help="of the county (10)")
+
+
+async def _failback(arguments: argparse.Namespace) -> object:
+    return await failback(arguments.times, arguments.viewers, Ports(arguments.ports), _say)
+
+
+def _soak_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--minutes", type=float, default=60.0, help="how long (60)")
+    parser.add_argument("--kill-every", type=float, default=30.0, metavar="S", help="about (30)")
+
+
+async def _soak(arguments: argparse.Namespace) -> object:
+    return await soak(
+        arguments.minutes, arguments.kill_every, Ports(arguments.ports), arguments.seed, _say
+    )
 
 
 def _range(text: str) -> range:

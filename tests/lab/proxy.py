@@ -34,6 +34,7 @@ Address = tuple[str, int]
 ROOT = Path(__file__).resolve().parents[2]
 _CANDIDATE = re.compile(rb"(a=candidate:\S+ 1 udp \d+ )\S+ (\d+)( typ host)", re.IGNORECASE)
 _LENGTH = re.compile(rb"^content-length:[ \t]*(\d+)[ \t]*\r$", re.IGNORECASE | re.MULTILINE)
+_BODILESS = re.compile(rb"HTTP/1\.1 (1\d\d|204|304) ")
 _BUFFER_BYTES = 4 << 20
 _CLOCK_STEP_S = 0.0005
 
@@ -243,24 +244,44 @@ class _EdgeServer:
     # -------------------------------------------------------- HTTP
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        above: asyncio.StreamWriter | None = None
+        """One connection from below; each request gets a connection of its own to the node above,
+        so that a death above is seen below with the next request at the latest.
+        """
         try:
             await self._pass(self.up)
-            from_above, above = await asyncio.open_connection(*self._above)
-            while True:
-                request = await _message(reader)
-                await self._pass(self.up)
-                above.write(request)
-                response = await _message(from_above, to_head=request.startswith(b"HEAD "))
-                await self._pass(self.down)
-                writer.write(self._rewritten(response))
-                await writer.drain()
+            while await self._exchange(reader, writer):
+                pass
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # Either side has closed; the other learns it below.
         finally:
-            for end in (writer, above):
-                if end is not None:
-                    end.close()
+            writer.close()
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Hand on one request and its response; False when the connection has been used up."""
+        request = await _message(reader)
+        await self._pass(self.up)
+        from_above, above = await asyncio.open_connection(*self._above)
+        try:
+            above.write(request)
+            head = await from_above.readuntil(b"\r\n\r\n")
+            found = _LENGTH.search(head)
+            await self._pass(self.down)
+            if found is None and not _BODILESS.match(head) and not request.startswith(b"HEAD "):
+                # A body without an announced end (a held connection): bytes as they come.
+                writer.write(head)
+                while data := await from_above.read(65536):
+                    await self._pass(self.down)
+                    writer.write(data)
+                    await writer.drain()
+                return False
+            body = b""
+            if found is not None and not request.startswith(b"HEAD "):
+                body = await from_above.readexactly(int(found[1]))
+            writer.write(self._rewritten(head + body))
+            await writer.drain()
+            return True
+        finally:
+            above.close()
 
     async def _pass(self, line: Line) -> None:
         """Take the line's time; wait while it is cut."""
@@ -281,13 +302,11 @@ class _EdgeServer:
         return head + b"\r\n" + body
 
 
-async def _message(reader: asyncio.StreamReader, *, to_head: bool = False) -> bytes:
-    """One HTTP message, with a Content-Length or without a body."""
+async def _message(reader: asyncio.StreamReader) -> bytes:
+    """One HTTP request, with a Content-Length or without a body."""
     head = await reader.readuntil(b"\r\n\r\n")
     found = _LENGTH.search(head)
-    if found is None or to_head:
-        return head
-    return head + await reader.readexactly(int(found[1]))
+    return head + await reader.readexactly(int(found[1])) if found is not None else head
 
 
 def _udp() -> socket.socket:

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from tests.lab.browser import Played
+from tests.lab.kill import FailbackRow, KillRow
 from tests.lab.loss import LossRow
+from tests.lab.soak import SoakRow
 
 # Unrepaired share that a chain may leave: (loss per hop up to, bound).
 LOSS_BOUNDS = ((0.05, 0.001), (0.10, 0.005))
+# The longest stall of any viewer, and the median, in milliseconds, by signal.
+STALL_BOUNDS = {"SIGKILL": (1000.0, 600.0), "SIGSTOP": (2000.0, 2000.0)}
 
 
 def text(row: object) -> tuple[str, bool]:
     """A row as a table, and whether a bound was missed."""
     if isinstance(row, LossRow):
         return _loss(row)
+    if isinstance(row, KillRow):
+        return _kill(row)
+    if isinstance(row, FailbackRow):
+        return _failback(row)
+    if isinstance(row, SoakRow):
+        return _soak(row)
     raise TypeError(f"no table for {type(row).__name__}")
 
 
@@ -76,3 +86,95 @@ def _loss(row: LossRow) -> tuple[str, bool]:
         f" this process was woken {row.lag_max_ms} ms late at worst",
     ]
     return "\n".join(lines), failed
+
+
+def _kill(row: KillRow) -> tuple[str, bool]:
+    worst_bound, median_bound = STALL_BOUNDS[row.signal]
+    worst, middle = max(row.stalls_ms), row.stall_median_ms
+    missing = sum(r.missing for r in row.rounds)
+    back = sum(r.failback_missing for r in row.rounds)
+    disturbed = sum(r.disturbed for r in row.rounds)
+    failed = worst > worst_bound or middle > median_bound or bool(missing or back or disturbed)
+    lines = [
+        f"{row.signal} of the first city, {len(row.rounds)} times, {row.viewers} viewers",
+        "",
+        *_table(
+            ("round", "picture stall", "sound stall", "missing", "dup", "other parent after",
+             "disturbed", "back after", "missing then", "stall then", "lag"),
+            [
+                (
+                    r.number, max(r.stall_video_ms), max(r.stall_audio_ms), r.missing,
+                    r.duplicates, r.switched_ms, r.disturbed, f"{r.failback_s} s",
+                    r.failback_missing, r.failback_stall_ms, r.lag_max_ms,
+                )
+                for r in row.rounds
+            ],
+        ),
+        "",
+        f"stall: median {middle:.0f} ms (at most {median_bound:.0f}),"
+        f" worst {worst:.0f} ms (at most {worst_bound:.0f});"
+        f" missing {missing}, at the return {back}; disturbed {disturbed}",
+    ]  # fmt: skip
+    named = [(r.number, r.missing_numbers, r.missing_frames) for r in row.rounds if r.missing]
+    lines += [f"round {n}: frames hurt {f}, first viewer lacks {w}" for n, w, f in named]
+    return "\n".join(lines), failed
+
+
+def _failback(row: FailbackRow) -> tuple[str, bool]:
+    failed = any(r.missing or r.disturbed for r in row.returns)
+    lines = _table(
+        ("back after", "expected", "missing", "dup", "stall ms", "disturbed", "lag ms"),
+        [
+            (f"{r.after_s} s", r.expected, r.missing, r.duplicates, r.stall_ms, r.disturbed,
+             r.lag_max_ms)
+            for r in row.returns
+        ],
+    )  # fmt: skip
+    return "\n".join([f"back to the preferred city, {row.viewers} viewers", "", *lines]), failed
+
+
+def _change(pair: tuple[int, int]) -> str:
+    return f"{pair[0]} -> {pair[1]}"
+
+
+def _soak(row: SoakRow) -> tuple[str, bool]:
+    lines = [
+        f"{row.minutes:g} min: {row.joins} joins ({row.refused} refused), {row.kills} parents"
+        f" killed, {row.unrepaired} of {row.expected} packets unrepaired, {row.disturbed}"
+        " sessions disturbed",
+        "",
+        *_table(
+            (
+                "node",
+                "RSS MiB first",
+                "last",
+                "slope KiB/min",
+                "+-",
+                "descriptors",
+                "threads",
+                "tasks",
+            ),
+            [
+                (
+                    life.name,
+                    round(life.samples[0].rss_bytes / 2**20, 1),
+                    round(life.samples[-1].rss_bytes / 2**20, 1),
+                    life.slope_kib_per_min,
+                    life.slope_error,
+                    _change(life.descriptors),
+                    _change(life.threads),
+                    _change(life.tasks),
+                )
+                for life in row.lives
+            ],
+        ),
+        "",
+        "log: " + ", ".join(f"{name} {count}" for name, count in row.events.items()),
+        *(f"unexplained: {line}" for line in row.unexplained[:20]),
+    ]
+    leaks = any(
+        last > first + 3
+        for life in row.lives
+        for first, last in (life.descriptors, life.threads, life.tasks)
+    )
+    return "\n".join(lines), leaks or bool(row.unexplained or row.disturbed)

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 
 from tests.bench.publisher import Plan, Publisher
 from tests.bench.source import Cut
-from tests.live.processes import Relay, relay
+from tests.live.processes import ROOT, Relay, relay
 from tests.live.wanderers import Crowd
 
 pytestmark = pytest.mark.live
@@ -128,3 +130,47 @@ async def test_a_page_of_another_site_cannot_drain_a_node(tmp_path: Path) -> Non
         async with http.post(f"{node.url}/api/drain", data={"seconds": "0"}) as answer:
             assert answer.status == 415
         assert (await node.get())["load"]["draining"] is False
+
+
+async def test_the_command_drains_a_node_and_says_how_it_goes(tmp_path: Path) -> None:
+    async with two_counties(tmp_path) as (_, a, _b), Crowd(a.url, STREAM) as crowd:
+        await crowd.come(4, within_s=0.2)
+        await crowd.until(4, 10)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "web.cli", "drain", a.url, "--seconds", "4",
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        said, _ = await process.communicate()
+        lines = said.decode().splitlines()
+        assert process.returncode == 0, lines
+        assert lines[0] == "4 viewers, at most 4 s"
+        assert lines[-1] == "The node has stopped."
+        assert await a.process.wait() == 0
+
+
+async def test_a_child_changes_its_parent_while_the_parent_drains(tmp_path: Path) -> None:
+    """Viewers below keep their session: they renegotiate nothing and miss nothing."""
+    async with (
+        relay(tmp_path, "--name", "centre") as centre,
+        publishing(centre.url),
+        relay(tmp_path, "--name", "city", "--parent", centre.url) as city,
+        relay(tmp_path, "--name", "spare", "--parent", centre.url) as spare,
+        relay(tmp_path, "--name", "low", "--parent", city.url, "--parent", spare.url) as low,
+        Crowd(low.url, STREAM) as crowd,
+        aiohttp.ClientSession() as http,
+    ):
+        await crowd.come(3, within_s=0.2)
+        await crowd.until(3, 10)
+        await asyncio.sleep(1)
+        for viewer in crowd.viewers:
+            viewer.longest_gap_s = 0.0
+        async with http.post(f"{city.url}/api/drain", json={"seconds": 15}) as answer:
+            assert answer.status == 202
+        async with asyncio.timeout(20):
+            assert await city.process.wait() == 0
+        await asyncio.sleep(1)
+        assert len(crowd.playing()) == 3
+        assert [viewer.joins for viewer in crowd.viewers] == [1, 1, 1]
+        assert max(viewer.longest_gap_s for viewer in crowd.viewers) <= 0.5
+        shown = await low.get()
+        assert shown["streams"][0]["parent"] == spare.url

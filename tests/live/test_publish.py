@@ -189,8 +189,14 @@ async def test_a_file_arrives_in_a_loop(
     assert numbers == [(numbers[0] + i) % 50 for i in range(100)]
 
 
-async def test_a_node_that_was_killed_is_published_to_again(tmp_path: Path) -> None:
-    """The publisher says so, and the picture goes on with the time that passed."""
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_a_node_that_starts_again_is_published_to_again(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """The publisher says so, and the picture goes on with the time that passed.
+
+    A node that is stopped closes the session by DTLS, which FFmpeg's muxer does not understand.
+    """
     (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}"
     nodes = [Node(name, port, tmp_path / f"{name}.log") for name in ("first", "second")]
@@ -209,10 +215,10 @@ async def test_a_node_that_was_killed_is_published_to_again(tmp_path: Path) -> N
             await said(publisher, "on air:")
             async with Viewer(url, "lesson") as watching:
                 before = (await watching.sees(10))[-1]
-            nodes[0].process.kill()
+            nodes[0].process.send_signal(number)
             nodes[0].process.wait()
             told = await said(publisher, "trying again in 1 s")
-            assert f"terrace publish: the connection to {url}/whip/lesson broke off" in told
+            assert f"terrace publish: the connection to {url}/whip/lesson " in told
             await run(nodes[1])
             assert re.search(r"on air again after \d+\.\d s", await said(publisher, "on air again"))
             async with Viewer(url, "lesson") as watching:
@@ -236,7 +242,7 @@ async def test_a_feeder_that_dies_is_replaced_where_it_was(relay: Node, tmp_path
             before = (await watching.sees(40))[-1]
             children = Path(f"/proc/{publisher.pid}/task/{publisher.pid}/children").read_text()
             os.kill(int(children), signal.SIGKILL)
-            told = await said(publisher, "starting another in 1 s")
+            told = await said(publisher, "trying again in 1 s")
             assert "the media process ended unexpectedly, by signal 9" in told
             await said(publisher, "on air again")
             after = (await watching.sees(25))[-1]

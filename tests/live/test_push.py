@@ -149,6 +149,22 @@ async def live_source(branches: Tree, stream: str) -> str:
     return str(one["source"])
 
 
+async def test_a_publisher_that_walks_to_another_branch_takes_its_viewers_along(
+    branches: Tree, stream: str
+) -> None:
+    """It says goodbye at one county and enters at another: those at the first one see on."""
+    east, west = branches["east-county"].url, branches["west-county"].url
+    async with contextlib.AsyncExitStack() as stack:
+        async with AiortcPublisher(east, stream, shade=DARK):
+            await live(branches["centre"], stream)
+            here = await stack.enter_async_context(AiortcViewer(east, stream))
+            await sees(here, DARK)
+        async with AiortcPublisher(west, stream, shade=LIGHT):
+            await sees(here, LIGHT)
+            assert here.lost == 0
+            assert len({packet.ssrc for packet in here.packets["video"]}) == 1
+
+
 async def test_a_publisher_that_enters_lower_down_is_seen_by_the_viewers_already_there(
     branches: Tree, stream: str
 ) -> None:

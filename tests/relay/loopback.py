@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
 import socket
 from collections.abc import Callable, Iterator
@@ -16,6 +17,10 @@ from relay import ice
 from relay.fanout import Abilities, Target
 from relay.peer import NodeCertificate, Peer
 from relay.port import Port
+
+# A loopback address of this process alone: nothing that other programs on this machine still send
+# to a port of theirs that has become ours can reach a test.
+HOST = "127.42.{}.{}".format(*divmod(os.getpid() & 0xFFFF, 256))
 
 GCM = Policy.SRTP_PROFILE_AEAD_AES_128_GCM
 CM = Policy.SRTP_PROFILE_AES128_CM_SHA1_80
@@ -50,7 +55,8 @@ class Receiver:
         self.rx = session(key, profile, sends=False)
         self.socket = socket.socket(family, socket.SOCK_DGRAM)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-        self.socket.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
+        # An address of its own: a node of another test may still send to a port that was used.
+        self.socket.bind(("::1" if family == socket.AF_INET6 else "127.0.0.77", 0))
         self.socket.setblocking(False)
         self.target = Target(self.pointer, OVERHEAD[profile], self.socket.getsockname(), family)
 
@@ -100,7 +106,7 @@ def receivers(
 def sender(family: int = socket.AF_INET) -> Iterator[socket.socket]:
     """The socket of a node, as the port makes it."""
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
-        sock.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
+        sock.bind(("::1" if family == socket.AF_INET6 else HOST, 0))
         sock.setblocking(False)
         yield sock
 
@@ -144,9 +150,7 @@ class Wire(asyncio.DatagramProtocol):
     async def open(cls, there: tuple[str, int], passes: Judge = lambda data, up: True) -> Wire:
         """Open the middlebox on a free port."""
         loop = asyncio.get_running_loop()
-        made = await loop.create_datagram_endpoint(
-            lambda: cls(there, passes), local_addr=("127.0.0.1", 0)
-        )
+        made = await loop.create_datagram_endpoint(lambda: cls(there, passes), local_addr=(HOST, 0))
         return made[1]
 
     @property
@@ -175,7 +179,7 @@ class Wire(asyncio.DatagramProtocol):
 
 @contextlib.contextmanager
 def open_port(
-    host: str = "127.0.0.1", abilities: Abilities | None = None, *, start: bool = True
+    host: str = HOST, abilities: Abilities | None = None, *, start: bool = True
 ) -> Iterator[Port]:
     """A real port, stopped at the end. Not started, its thread's work is done by the test."""
     port = Port(host, 0, asyncio.get_running_loop(), abilities)
@@ -224,7 +228,7 @@ class Pair:
             dtls_client=caller_begins,
             controlling=True,
         )
-        self.address: tuple[str, int] = ("127.0.0.1", callee_port.number)
+        self.address: tuple[str, int] = (HOST, callee_port.number)
         self.at_caller, self.at_callee = Notes(), Notes()
 
     def use(self, wire: Wire) -> None:

@@ -28,6 +28,11 @@ const ICONS = {
   unsupported: "warn", drained: "wait", noparent: "broken", expired: "key",
 };
 
+// Here our own sentences, in the viewer's language, say all that the node's English one would.
+const SAID_ALREADY = new Set([
+  "absent", "refused", "full", "drained", "noparent", "expired",
+]);
+
 const stage = byId("stage");
 const video = byId("video");
 const showTokenForm = tokenForm(() => line.start());
@@ -265,7 +270,7 @@ const line = new Line({
       const kind = failed.kind === "conflict" ? "absent" : failed.kind;
       const name = has(`watch.${kind}.title`) ? kind : "trouble";
       show(name, {
-        says: name === "absent" || name === "refused" ? "" : failed.says,
+        says: SAID_ALREADY.has(name) ? "" : failed.says,
         address: failed.address,
         seconds: phase === "waiting" ? seconds : undefined,
       });

@@ -1,0 +1,69 @@
+"""Namespaces in a row; needs root and a kernel with nft."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.lab import namespaces
+
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(bool(namespaces.refusal()), reason=namespaces.refusal() or "-"),
+]
+
+COUNT = """
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("0.0.0.0", 5000))
+print("ready", flush=True)
+s.settimeout(1.0)
+found = 0
+try:
+    while True:
+        s.recv(2000)
+        found += 1
+except TimeoutError:
+    print(found)
+"""
+SEND = """
+import socket, sys, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for i in range(1000):
+    s.sendto(bytes(500), (sys.argv[1], 5000))
+    time.sleep(0.0002)
+"""
+
+
+def carried(row: namespaces.Row) -> int:
+    """How many of 1,000 datagrams come from one end of the row to the other."""
+    counting = subprocess.Popen(
+        row.command(0, sys.executable, "-c", COUNT), stdout=subprocess.PIPE, text=True
+    )
+    assert counting.stdout is not None
+    assert counting.stdout.readline() == "ready\n"
+    subprocess.run(row.command(2, sys.executable, "-c", SEND, row.address(0)), check=True)
+    return int(counting.communicate()[0])
+
+
+def test_loss_between_namespaces_is_what_was_set_and_nothing_is_left_behind() -> None:
+    with namespaces.Row(3) as row:
+        assert carried(row) == 1000
+        row.set_loss(1, 0.3)
+        assert 600 < carried(row) < 800
+        assert 200 < row.dropped(1) < 400
+        row.set_loss(1, 0.0)
+        row.set_rate(0, 1_000_000)
+        assert carried(row) == 1000, "what flows up is not bounded"
+        names = row.names
+    left = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
+    assert not any(name in left for name in names)
+
+
+def test_without_root_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(namespaces.NamespaceError, match="need root; use the proxy"):
+        namespaces.Row(2).__enter__()
