@@ -163,8 +163,10 @@ class Viewer:
         lossy = now - self._lost_s < RED_AFTER_LOSS_S or now - self._began_s < RED_AT_FIRST_S
         video_bps = self.layer.known_bps if self.layer is not None else 0.0
         need_bps = video_bps + (1 + red.DEPTH) * audio_bps
-        room = not self.line.remb_bps or self.line.remb_bps > need_bps
-        wanted = audio.red_type if lossy and room and not self.sound_only else -1
+        # As with keyframes: a low estimate alone may be one that is still on its way up.
+        fell = now - self.line.fell_s < WARY_S and self.line.remb_bps < need_bps
+        tight = fell or self.line.queued or self.sound_only
+        wanted = audio.red_type if lossy and not tight else -1
         changed, self.red = wanted != self.red, wanted
         return changed
 
