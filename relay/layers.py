@@ -44,7 +44,7 @@ SETTLE_S: Final = 0.3
 # A layer needs this long to show whether the line carries it.
 TRIAL_S: Final = 2.0
 FIRST_TRIAL_S: Final = 1.0
-FIRST_WAIT_S: Final = 3.0
+FIRST_WAIT_S: Final = 5.0
 LONGEST_WAIT_S: Final = 10.0
 WAIT_GROWTH: Final = 1.6
 # A trial that lasted this long was a success, and the next wait is a short one again.
@@ -95,6 +95,11 @@ class Line:
         return again or (heard and (self.lost > SLIGHTLY_LOST or self.queued))
 
     @property
+    def strained(self) -> bool:
+        """Whether loss or delay says that more comes than the line carries."""
+        return self.lost > FULL_LOST or self.queued
+
+    @property
     def queued(self) -> bool:
         """Whether packets wait in a queue before the viewer."""
         return self.rtt_s > self.shortest_s + QUEUE_S
@@ -143,7 +148,9 @@ class Chooser:
         carries = CARRIES if self.current else CARRIES_LOWEST
         if line.remb_bps and line.remb_bps < carries * need:
             heard = line.reported_s > self._since_s + SETTLE_S
-            if line.full(self._since_s, now) or (heard and (line.lost > FULL_LOST or line.queued)):
+            # No picture at all is for a line that is known to be full, not for a low estimate.
+            falls = self.current > 0 and line.full(self._since_s, now)
+            if falls or (heard and line.strained):
                 return True
         # Two lossy reports, and no estimate that would say there is room enough.
         return (

@@ -76,11 +76,11 @@ class Upstream(Protocol):
     def tick(self, now: float) -> bool:
         """Ask for what is missing, report; True when more is due within milliseconds."""
 
-    def retire(self) -> None:
-        """Take no more packets: another one feeds the stream from now on."""
-
     def need(self, layers: frozenset[Track]) -> None:
         """Note that these video layers, and no others, are watched from now on."""
+
+    def retire(self) -> None:
+        """Take no more packets: another one feeds the stream from now on."""
 
 
 class PortSide(Protocol):
@@ -426,6 +426,9 @@ class Stream:
         for viewer in list(self._catching_up):
             layer = viewer.layer
             if viewer.pace_bps and layer is not None and viewer.behind_s(layer) > MAX_BEHIND_S:
+                if not viewer.line.strained:
+                    viewer.pace_bps = 0.0
+                    continue
                 self._drop_picture(viewer)
                 if viewer.wanted is not None:
                     viewer.waits.clear()

@@ -170,7 +170,9 @@ class Uplink:
                 503, f"The parent node {self.url} does not answer ({type(exc).__name__}).", 2
             ) from exc
         if status != 201:
-            retry_s = int(retry) if retry.isascii() and retry.isdecimal() and len(retry) < 6 else None
+            retry_s = (
+                int(retry) if retry.isascii() and retry.isdecimal() and len(retry) < 6 else None
+            )
             if status not in (401, 403, 404, 409, 503, 508):
                 status, retry_s = 502, 2
             raise Refused(status, body.strip()[:300] or f"The parent answered {status}.", retry_s)

@@ -32,9 +32,7 @@ RELAY_FACTOR = 10.0
 RED_AFTER_LOSS_S = 30.0
 RED_AT_FIRST_S = 8.0
 LOSS_COUNTS = 0.004
-# A keyframe is spread out where the estimate is not this much above what is sent; after a fall
-# of the estimate more room is asked for. Chromium's own bound is 1.5.
-THIN_ROOM = 1.3
+# A keyframe is spread out where the estimate fell lately and is not this much above what is sent.
 WARY_ROOM = 3.0
 WARY_S = 15.0
 PACE_OF_ESTIMATE = 1.1
@@ -166,8 +164,10 @@ class Viewer:
         lossy = now - self._lost_s < RED_AFTER_LOSS_S or now - self._began_s < RED_AT_FIRST_S
         video_bps = self.layer.known_bps if self.layer is not None else 0.0
         need_bps = video_bps + (1 + red.DEPTH) * audio_bps
-        room = not self.line.remb_bps or self.line.remb_bps > need_bps
-        wanted = audio.red_type if lossy and room and not self.sound_only else -1
+        # As with keyframes: a low estimate alone may be one that is still on its way up.
+        fell = now - self.line.fell_s < WARY_S and self.line.remb_bps < need_bps
+        tight = fell or self.line.queued or self.sound_only
+        wanted = audio.red_type if lossy and not tight else -1
         changed, self.red = wanted != self.red, wanted
         return changed
 
@@ -261,6 +261,8 @@ class Viewer:
             if found is None:
                 continue
             shaped, age, source, position = found
+            if source.kind == "video" and self._left_behind(source, now):
+                continue
             copies = min(most, self._copies(source, position, now))
             if self._repair_tokens < copies:
                 continue
@@ -281,6 +283,10 @@ class Viewer:
         if answers:
             self.resent += len(answers)
             self.stream.resend(target, answers)
+
+    def _left_behind(self, track: Track, now: float) -> bool:
+        """Whether a viewer has left a layer because its line was full: repeats would keep it so."""
+        return not self.is_relay and track is not self.layer and now - self.line.fell_s < WARY_S
 
     def _repairs_per_s(self, track: Track) -> float:
         """How many packets a second may be repeated."""
@@ -355,9 +361,12 @@ class Viewer:
         estimate = self.line.remb_bps
         if self.is_relay or not estimate or self.layer is None:
             return 0.0
+        if not self.layer.known_bps:
+            return 0.0
         need = self.layer.known_bps + audio_bps
-        wary = now - self.line.fell_s < WARY_S
-        if estimate > (WARY_ROOM if wary else THIN_ROOM) * need:
+        # A low estimate alone may be one that is still on its way up.
+        wary = now - self.line.fell_s < WARY_S and estimate < WARY_ROOM * need
+        if not wary and not (self.line.strained and estimate < need):
             return 0.0
         return max(PACE_OF_ESTIMATE * estimate, PACE_OF_NEED * need)
 

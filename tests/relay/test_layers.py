@@ -126,7 +126,7 @@ def test_one_layer_alone_falls_to_sound_and_comes_back() -> None:
     assert chooser.choose(line, (1_000_000.0,), SOUND, 2.2) == AUDIO_ONLY
     line.reported(0.0, 3.0)
     assert chooser.choose(line, (1_000_000.0,), SOUND, 4.0) == AUDIO_ONLY
-    assert chooser.choose(line, (1_000_000.0,), SOUND, 6.0) == 0
+    assert chooser.choose(line, (1_000_000.0,), SOUND, 7.5) == 0
 
 
 def test_one_fall_of_the_estimate_alone_is_not_believed() -> None:

@@ -252,7 +252,8 @@ byId("size").addEventListener("change", () =>
     await resizeCamera();
     const parameters = senderOf("video")?.getParameters();
     if (!parameters?.encodings.length) return;
-    parameters.encodings[0].maxBitrate = size().bitrateBps;
+    // The largest layer is the last; the number of layers stays that of the session.
+    parameters.encodings.at(-1).maxBitrate = size().bitrateBps;
     await senderOf("video").setParameters(parameters);
   }),
 );

@@ -120,18 +120,26 @@ export async function sent(pc, before = null) {
   const at = performance.now();
   const outbound = (kind) =>
     pick(report, (entry) => entry.type === "outbound-rtp" && entry.kind === kind) ?? {};
-  const video = outbound("video");
+  // With layers there is a report for each: the largest that is being sent speaks for the picture.
+  const layers = [...report.values()]
+    .filter((entry) => entry.type === "outbound-rtp" && entry.kind === "video")
+    .sort((a, b) => (a.frameWidth ?? 0) - (b.frameWidth ?? 0));
+  const sum = (name) => layers.reduce((total, one) => total + (one[name] ?? 0), 0);
+  const video = layers.findLast((one) => (one.framesPerSecond ?? 0) > 0) ?? layers.at(-1) ?? {};
   const audio = outbound("audio");
   const heard = report.get(video.remoteId) ?? report.get(audio.remoteId) ?? {};
   const path = pathOf(report) ?? {};
-  const bytes = (video.bytesSent ?? 0) + (audio.bytesSent ?? 0);
+  const bytes = sum("bytesSent") + (audio.bytesSent ?? 0);
   return {
     at,
     bytesSent: bytes,
-    videoBytesSent: video.bytesSent ?? 0,
+    layers: layers.map(({ rid = "", frameWidth = 0, framesPerSecond = 0 }) => ({
+      rid, width: frameWidth, framesPerSecond,
+    })),
+    videoBytesSent: sum("bytesSent"),
     audioBytesSent: audio.bytesSent ?? 0,
     bitrateBps: rate(bytes, before?.bytesSent, at, before?.at),
-    packetsSent: (video.packetsSent ?? 0) + (audio.packetsSent ?? 0),
+    packetsSent: sum("packetsSent") + (audio.packetsSent ?? 0),
     retransmittedPacketsSent: video.retransmittedPacketsSent ?? 0,
     framesEncoded: video.framesEncoded ?? 0,
     framesSent: video.framesSent ?? 0,

@@ -63,10 +63,29 @@ export function sender({ audio, video, codec, maxBitrateBps }) {
   const picture = pc.addTransceiver(video ?? "video", {
     direction: "sendonly",
     streams: [one],
-    sendEncodings: [{ maxBitrate: maxBitrateBps }],
+    sendEncodings: layers(maxBitrateBps),
   });
   picture.setCodecPreferences?.(codecsFor(codec));
   return pc;
+}
+
+// Below this the picture is small already, and a thin line gets its sound alone.
+const LAYERED_ABOVE_BPS = 1_000_000;
+
+/**
+ * The layers of the picture, the smallest first: a node gives each line the one that it carries.
+ * Names are one letter, for the packets name them until the node has answered.
+ *
+ * @param {number} maxBitrateBps  of the largest
+ * @returns {RTCRtpEncodingParameters[]}
+ */
+export function layers(maxBitrateBps) {
+  if (maxBitrateBps < LAYERED_ABOVE_BPS) return [{ maxBitrate: maxBitrateBps }];
+  return [
+    { rid: "q", scaleResolutionDownBy: 4, maxBitrate: 120_000 },
+    { rid: "h", scaleResolutionDownBy: 2, maxBitrate: Math.round(maxBitrateBps / 4) },
+    { rid: "f", maxBitrate: maxBitrateBps },
+  ];
 }
 
 /** Whether this browser can encode `codec`. */
