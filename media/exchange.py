@@ -22,7 +22,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 from .errors import NodeError, SettingError
 
-ANSWER_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 5.0
 # What ending may wait: for an answer that is on its way, and for the node to take the DELETE.
 END_TIMEOUT_S = 0.7
 # An offer or an answer has 2 to 10 kB.
@@ -64,7 +64,7 @@ def refusal(status: int, reason: str, headers: Message, body: bytes) -> NodeErro
     """What a status other than success says: in the node's own words where it has any."""
     retry_after_s: float | None = None
     after = headers.get("Retry-After", "").strip()
-    if after.isdigit():
+    if after.isdecimal():
         retry_after_s = min(float(after), 3600.0)
     sentence = SENTENCES.get(status, f"the node answered {status} {reason}".rstrip())
     if headers.get_content_type() == "text/plain":
@@ -275,7 +275,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         exchange = self.server.exchange
         length = self.headers.get("Content-Length", "")
-        if not secrets.compare_digest(self.path, exchange.local_path) or not length.isdigit():
+        if not secrets.compare_digest(self.path, exchange.local_path) or not length.isdecimal():
             self._answer(404, b"")
             return
         offer = self.rfile.read(min(int(length), MOST_BYTES))

@@ -18,9 +18,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, Protocol, TextIO
 
@@ -28,11 +31,12 @@ import av
 
 from .encode import AudioEncoder, VideoEncoder
 from .errors import MediaError, SourceError, SourceLostError
+from .exchange import ANSWER_TIMEOUT_S
 from .job import Job, Progress
 from .plan import Handling, VideoPlan
 from .sources import Kind, Plans, Sample, Source, is_live, open_source
 from .timeline import US, Lateness, Pacer, PacketLine, Timeline, back_off_s, opus_samples
-from .whip import Certificate, WhipOutput
+from .whip import HANDSHAKE_TIMEOUT_MS, Certificate, WhipOutput
 
 PROGRESS_EVERY_S = 0.5
 # A picture this late is worth less than the next one's being in time.
@@ -41,6 +45,8 @@ DROP_LATE_S = 0.3
 COUNT_LATE_S = 0.1
 # How long the publisher may take to say goodbye to the node.
 CLOSE_WITHIN_S = 3.0
+# HTTP through the exchange, then ICE and DTLS, each with its own deadline, and some room.
+CONNECT_WITHIN_S = int(ANSWER_TIMEOUT_S + HANDSHAKE_TIMEOUT_MS / 1000) + 2
 
 
 class Output(Protocol):
@@ -118,7 +124,7 @@ class Feeder:
         self._timeline = Timeline()
         self._pacer = Pacer()
         self._lateness = Lateness()
-        self._progress = Progress()
+        self._progress = Progress(position_s=job.start_s)
         self._told_at = 0.0
         self._output: Output | None = None
         self._connected = False
@@ -152,6 +158,8 @@ class Feeder:
                 if source is None:
                     source = self._open()
                     self._prepare(source)
+                    if self._job.start_s and not source.live:
+                        start_us = source.begin_us + int(self._job.start_s * US)
                 start_us = self._feed(source, start_us)
             except SourceLostError as error:
                 if source is not None:
@@ -298,7 +306,8 @@ class Feeder:
             return False
         size = packet.size
         try:
-            self._output.send(kind, packet, time_us)
+            with self._deadline():
+                self._output.send(kind, packet, time_us)
         except av.error.BlockingIOError:
             # The socket is full: this packet is lost, the session is not.
             self._progress.dropped += 1
@@ -317,6 +326,23 @@ class Feeder:
         self._progress.size_bytes += size
         self._progress.frames += kind == "video"
         return True
+
+    @contextmanager
+    def _deadline(self) -> Iterator[None]:
+        """Let the system end this process when connecting takes too long.
+
+        A node that goes away in the midst of the DTLS handshake leaves GnuTLS waiting for ever,
+        with the interpreter lock held: nothing in here could notice. The publisher starts another
+        feeder.
+        """
+        connecting = not self._connected and threading.current_thread() is threading.main_thread()
+        if connecting:
+            signal.alarm(CONNECT_WITHIN_S)
+        try:
+            yield
+        finally:
+            if connecting:
+                signal.alarm(0)
 
     def _lose(self, why: str, *, word: bool = True) -> None:
         if self._output is not None:

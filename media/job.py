@@ -13,6 +13,7 @@ class Job:
     """What to publish, and where.
 
     url: of the local exchange. sound: False leaves it out. seconds: how much, None for all of it.
+    start_s: where in a file to begin, counted from its first sample.
     """
 
     source: str
@@ -21,6 +22,7 @@ class Job:
     sound: bool = True
     loop: bool = False
     seconds: float | None = None
+    start_s: float = 0.0
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -46,3 +48,15 @@ class Progress:
     dropped: int = 0
     late: int = 0
     round: int = 1
+
+    def plus(self, later: Progress) -> Progress:
+        """These counts and those of a feeder that took over from here."""
+        return Progress(
+            published_s=self.published_s + later.published_s,
+            position_s=later.position_s,
+            frames=self.frames + later.frames,
+            size_bytes=self.size_bytes + later.size_bytes,
+            dropped=self.dropped + later.dropped,
+            late=self.late + later.late,
+            round=self.round + later.round - 1,
+        )

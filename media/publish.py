@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -148,6 +148,15 @@ def check_token(token: str) -> None:
         raise SettingError("the token has characters that a token cannot have")
 
 
+class FeederGoneError(MediaError):
+    """The feeder ended without a word. code: as subprocess has it, negative for a signal."""
+
+    def __init__(self, code: int) -> None:
+        how = f"by signal {-code}" if code < 0 else f"with status {code}"
+        super().__init__(f"the media process ended unexpectedly, {how}")
+        self.code = code
+
+
 class Publisher:
     """Steers the feeder: tells it when to connect, and takes its words to the person."""
 
@@ -160,20 +169,34 @@ class Publisher:
         self._on_air_since: float | None = None
         self._off_air_since: float | None = None
         self._duration_s: float | None = None
-        self._progress = Progress()
+        self._next_job = job
+        self._ready = False
+        self._said: list[str] = []
+        # The counts of the feeders before this one, and of all of them.
+        self._before = self._progress = Progress()
         self._rates = Rates()
 
     def run(self) -> int:
         """Return the exit code. Raises MediaError for what cannot be helped by trying again."""
-        with self._signals(), self._feeder() as feeder:
-            try:
-                while True:
-                    code = self._step(feeder)
-                    if code is not None:
-                        return code
-            finally:
-                # Before the feeder closes the line: a node tells an end from a break.
-                self._exchange.end()
+        with self._signals():
+            while True:
+                with self._feeder() as feeder:
+                    try:
+                        return self._steer(feeder)
+                    except FeederGoneError as error:
+                        delay_s = self._gone(error)
+                    finally:
+                        # Before the feeder closes the line: a node tells an end from a break.
+                        self._exchange.release()
+                if self._stopped_within(delay_s):
+                    return 0
+
+    def _steer(self, feeder: subprocess.Popen[str]) -> int:
+        """Follow one feeder to the end; the exit code. Raises FeederGoneError when it dies."""
+        while True:
+            code = self._step(feeder)
+            if code is not None:
+                return code
 
     def _step(self, feeder: subprocess.Popen[str]) -> int | None:
         """Wait for what happens next, and act on it; the exit code if it was the last."""
@@ -192,8 +215,10 @@ class Publisher:
         match event:
             case {"event": "ready", "plans": plans, "duration_s": duration_s}:
                 self._duration_s = duration_s
-                for sentence in plans:
-                    self._screen.say(sentence)
+                if plans != self._said:
+                    for sentence in plans:
+                        self._screen.say(sentence)
+                self._ready, self._said = True, plans
                 if self._on_air_since is None and self._connect_at is None:
                     self._connect_at = time.monotonic()
             case {"event": "connected"}:
@@ -214,7 +239,7 @@ class Publisher:
                 self._summary()
                 return 0
             case {"event": "gone", "code": code}:
-                raise MediaError(f"the media process ended unexpectedly (exit code {code})")
+                raise FeederGoneError(code)
         return None
 
     def _connected(self) -> None:
@@ -233,15 +258,11 @@ class Publisher:
         if failure is not None and failure.final:
             raise failure
         self._exchange.release()
-        if self._on_air_since is not None:
-            self._off_air_since = now
-            if now - self._on_air_since >= GOOD_AFTER_S:
-                self._failures = 0
-        self._on_air_since = None
         if not word:
+            self._on_air_since, self._off_air_since = None, now
             self._connect_at = now
             return
-        self._failures += 1
+        self._failed(now)
         delay_s = back_off_s(self._failures)
         if failure is None:
             sentence = (
@@ -255,7 +276,48 @@ class Publisher:
         self._connect_at = now + delay_s
         self._screen.repeat(f"{sentence}; trying again in {delay_s:g} s", sentence)
 
+    def _gone(self, error: FeederGoneError) -> float:
+        """The feeder died: another one goes on from where it was, in so many seconds."""
+        now = time.monotonic()
+        if not self._ready:
+            raise error
+        if error.code == -signal.SIGALRM:
+            what = f"{self._url} answered, but then no media connection came about"
+        else:
+            what = str(error)
+        self._failed(now)
+        self._connect_at = None
+        delay_s = back_off_s(self._failures)
+        self._screen.repeat(f"{what}; starting another in {delay_s:g} s", what)
+        self._before = self._progress
+        job, done = self._job, self._progress
+        seconds = None if job.seconds is None else max(0.0, job.seconds - done.published_s)
+        self._next_job = replace(job, start_s=done.position_s, seconds=seconds)
+        return delay_s
+
+    def _stopped_within(self, seconds: float) -> bool:
+        """Wait for so long, or until a signal comes."""
+        until = time.monotonic() + seconds
+        while (left_s := until - time.monotonic()) > 0:
+            try:
+                if self._inbox.get(timeout=left_s)["event"] == "signal":
+                    self._summary()
+                    return True
+            except queue.Empty:
+                break
+        return False
+
+    def _failed(self, now: float) -> None:
+        """Count a failure; after a session that held, from one again."""
+        if self._on_air_since is not None:
+            self._off_air_since = now
+            if now - self._on_air_since >= GOOD_AFTER_S:
+                self._failures = 0
+        self._on_air_since = None
+        self._failures += 1
+
     def _show(self, progress: Progress) -> None:
+        progress = self._before.plus(progress)
         self._progress = progress
         fps, rate_bps = self._rates.add(time.monotonic(), progress.frames, progress.size_bytes)
         if self._on_air_since is not None:
@@ -309,7 +371,7 @@ class Publisher:
             signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         threading.Thread(target=self._listen, args=(feeder,), daemon=True).start()
         try:
-            self._command(feeder, self._job.to_json())
+            self._command(feeder, self._next_job.to_json())
             yield feeder
         finally:
             self._command(feeder, "stop")

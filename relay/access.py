@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import math
 import re
 import secrets
@@ -55,11 +56,13 @@ class AccessError(Exception):
     """A request is refused. The message is one sentence for the person who sent it.
 
     `status` is 401 when there is no usable token, and 403 when the token does not allow this.
+    `reason` is "expired" for a token that was good once, else "".
     """
 
-    def __init__(self, status: int, sentence: str) -> None:
+    def __init__(self, status: int, sentence: str, reason: str = "") -> None:
         super().__init__(sentence)
         self.status = status
+        self.reason = reason
         self.sentence = sentence
 
 
@@ -115,6 +118,8 @@ def _refusal(action: str, stream: str, patterns: tuple[str, ...]) -> str:
 
 
 _OPEN_GRANT: Final = Grant("open", ("*",), ("*",), True, None)
+WORKER_SUBJECT: Final = "terrace worker"
+_WORKER_GRANT: Final = Grant(WORKER_SUBJECT, (), ("*",), True, None)
 
 
 def matches(pattern: str, stream: str) -> bool:
@@ -145,6 +150,7 @@ class Access:
 
     def __init__(self, public_keys: Iterable[Ed25519PublicKey], *, open_to_all: bool) -> None:
         self._keys = {_key_id(key): key for key in public_keys}
+        self._secret = ""
         self.open = open_to_all
         """True when no token is asked for; allowed on loopback only, which settings check."""
 
@@ -165,6 +171,11 @@ class Access:
             raise KeyFileError("no public key is given; make a pair with `terrace keygen`")
         return cls(keys, open_to_all=False)
 
+    def with_secret(self, secret: str) -> Self:
+        """This gate, which also takes a secret of the processes that make up one node."""
+        self._secret = secret
+        return self
+
     def check(self, authorization: str | None, *, now: float | None = None) -> Grant:
         """What the bearer of an `Authorization` header may do.
 
@@ -174,6 +185,9 @@ class Access:
         Raises AccessError (401) for a token that is missing, malformed, forged, out of its time or
         not ours. What the grant covers is asked of the grant.
         """
+        shown = (authorization or "").encode("utf-8", "replace")
+        if self._secret and hmac.compare_digest(shown, f"Bearer {self._secret}".encode()):
+            return _WORKER_GRANT
         if self.open:
             return _OPEN_GRANT
         claims = self._verified(_bearer_token(authorization))
@@ -254,7 +268,8 @@ def _check_times(claims: Mapping[str, Any], now: float) -> float:
     """Judge `exp`, `nbf` and `iat`; returns `exp`."""
     expires_at = _moment(claims, "exp")
     if expires_at <= now:
-        raise AccessError(401, f"This token expired at {_written(expires_at)}; {_ASK}.")
+        sentence = f"This token expired at {_written(expires_at)}; {_ASK}."
+        raise AccessError(401, sentence, "expired")
     for name in ("nbf", "iat"):
         starts_at = _moment(claims, name) if name in claims else 0.0
         if starts_at > now + CLOCK_LEEWAY_S:

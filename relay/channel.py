@@ -12,8 +12,8 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from relay import sdp, tree
@@ -21,7 +21,7 @@ from relay.errors import HandshakeFailed, Refused
 from relay.parents import Parent, Parents
 from relay.peer import Peer
 from relay.pull import Puller
-from relay.sdp import Format, Leg
+from relay.sdp import Format, Layer, Leg
 from relay.source import Source
 from relay.stream import Stream
 from relay.track import Track
@@ -50,7 +50,7 @@ class Publisher:
     def parse(cls, header: str, subject: str, now_ms: int) -> Publisher:
         """Read what a pushing node says, `<milliseconds> <subject>`; Refused 400 if malformed."""
         since, _, name = header.partition(" ")
-        if not since.isascii() or not since.isdigit() or len(since) > 15 or len(name) > 200:
+        if not since.isascii() or not since.isdecimal() or len(since) > 15 or len(name) > 200:
             raise Refused(400, f"The {tree.PUBLISHER_HEADER} header is malformed.")
         return cls(name or subject, min(int(since), now_ms + 60_000))
 
@@ -116,14 +116,39 @@ class Channel:
         if stream is not None:
             present = {kind: track.format.codec for kind, track in stream.tracks.items()}
             if wanted == present:
+                for leg in legs:
+                    self.extend(stream, leg)
                 return stream
             log.info("formats-changed stream=%s from=%s to=%s", self.name, present, wanted)
             self.end_viewers("the broadcast changed its format")
             self._port.call(self._port.remove_forwarder, stream)
-        tracks = [Track(leg.format, leg.ssrc or self.new_ssrc()) for leg in legs]
+        tracks = [
+            Track(leg.format, layer.ssrc or self.new_ssrc(), layer.rid)
+            for leg in legs
+            for layer in leg.layers or (Layer("", leg.ssrc),)
+        ]
+        for track, layer in zip(
+            tracks, (n for g in legs for n in g.layers or (Layer(""),)), strict=True
+        ):
+            if layer.bitrate_bps:
+                track.announced_bps, track.announced_s = layer.bitrate_bps, time.monotonic()
         self.stream = Stream(self.name, tracks, self._port)
         self._port.call(self._port.add_forwarder, self.stream)
         return self.stream
+
+    def extend(self, stream: Stream, leg: Leg) -> None:
+        """Let a stream have the layers of a leg that it does not have yet."""
+        if not leg.layers:
+            return
+        main = stream.tracks[leg.format.kind]
+        if not main.rid:
+            # A picture that had one layer: that is the largest of those to come.
+            main.rid = leg.layers[-1].rid
+        known = {t.rid for t in stream.layers}
+        for layer in reversed(leg.layers):
+            if layer.rid not in known:
+                track = Track(main.format, layer.ssrc or self.new_ssrc(), layer.rid)
+                self._port.call(stream.add_layer, track)
 
     def end_viewers(self, why: str) -> None:
         """End all viewing sessions; each tells its peer."""
@@ -166,7 +191,7 @@ class Channel:
         run = self._run_publisher if session.kind == "whip" else self._run_viewer
         session.task = asyncio.create_task(run(session), name=f"{session.kind}-{session.id}")
         self.tasks.add(session.task)
-        session.task.add_done_callback(self.tasks.discard)
+        session.task.add_done_callback(self._task_ended)
 
     async def _run_viewer(self, session: Session) -> None:
         peer, viewer = session.peer, session.viewer
@@ -174,7 +199,7 @@ class Channel:
         stream = viewer.stream
         try:
             await peer.connect()
-            peer.handler = viewer
+            self._port.call(peer.serve, viewer)
             self._port.call(stream.add_viewer, viewer, session.have)
             await peer.closed.wait()
         except HandshakeFailed as exc:
@@ -193,9 +218,11 @@ class Channel:
                 # The stream now comes from here; what the parent sends would be other numbers.
                 self._pulling.cancel()
                 self._pulling = self.puller = None
+            # A node that pushes again goes on in the line of the same publisher.
+            anew = session.publisher != self.last_publisher
             self.publisher, self.last_publisher = session, session.publisher
             self.source_gone_s, self.fed_by = None, "push" if session.relay_id else "publisher"
-            self._port.call(source.attach, None)
+            self._port.call(source.attach, None, anew)
             if before is not None and before.task is not None:
                 before.peer.why = "replaced by a newer publisher"
                 before.task.cancel()
@@ -243,12 +270,21 @@ class Channel:
         self.fed_by, self.source_gone_s, self.last_pull_source = "parent", None, source
         self._port.call(source.attach, before)
 
+    def run(self, function: Callable[..., object], *args: object) -> None:
+        """Run something on the forwarding thread."""
+        self._port.call(function, *args)
+
     def spawn(self, work: Coroutine[object, object, None], what: str) -> asyncio.Task[None]:
         """Run something for this channel, ended with it."""
         task = asyncio.create_task(work, name=f"{what}-{self.name}")
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(self._task_ended)
         return task
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            log.error("task-failed task=%s", task.get_name(), exc_info=fault)
 
     @staticmethod
     def new_ssrc() -> int:
@@ -316,17 +352,37 @@ class Channel:
                 pushed = None
             await asyncio.sleep(backoff.wait_s(random.random()))
             publisher = self.last_publisher
-            if publisher is None or self.publisher is None:
+            if publisher is None:
                 continue
             try:
                 within_s = tree.ANSWER_WITHIN_S
                 pushed = await self._ask_push(parents, legs, path, publisher, within_s)
             except Refused as exc:
                 log.warning("push-refused stream=%s why=%r", self.name, exc.sentence)
-                if exc.status == 409 and self.publisher is not None:
-                    # A newer publisher entered elsewhere: ours has been superseded.
-                    self.publisher.peer.lost("superseded by a newer publisher elsewhere")
+                if exc.status == 409:
+                    await self._follow(parents, path[-1:])
                     return
+
+    async def _follow(self, parents: Parents, path: tuple[str, ...]) -> None:
+        """A newer publisher entered elsewhere: from here on the stream comes from the parent.
+
+        Viewers keep their sessions; with none the channel ends, and the next one pulls.
+        """
+        if self.publisher is not None:
+            self.publisher.peer.lost("superseded by a newer publisher elsewhere")
+        stream, refused = self.stream, None
+        if stream is not None and self.viewers:
+            self._port.call(stream.detach)
+            await self._port.finished()
+            self.last_pull_source = None
+            try:
+                await self.start_pull(parents, path, {})
+            except Refused as exc:
+                refused = exc
+            else:
+                return
+        log.info("not-followed stream=%s why=%r", self.name, refused and refused.sentence)
+        self.fed_by, self.source_gone_s = "parent", self.source_gone_s or time.monotonic()
 
     async def _push_until_lost(self, parent: Parent, link: Link) -> None:
         stream = self.stream
@@ -335,7 +391,7 @@ class Channel:
         viewer = Viewer(stream, link.peer, {g.format.kind: g for g in link.legs}, is_relay=True)
         try:
             await uplink.connect(link)
-            link.peer.handler = viewer
+            self._port.call(link.peer.serve, viewer)
             self.push = link
             self._port.call(stream.add_viewer, viewer)
             why = await uplink.watch(link.peer, lambda: parent.link_broken_s)
@@ -379,12 +435,30 @@ class Channel:
 
 def push_legs(stream: Stream) -> list[Leg]:
     """How this node offers its own tracks to its parent."""
-    return [
-        sdp.node_leg(
-            str(index),
-            Format(track.kind, track.format.codec, track.format.fmtp),
-            track.ssrc,
-            Channel.new_ssrc(),
-        )
-        for index, track in enumerate(stream.tracks.values())
-    ]
+    legs = []
+    for index, track in enumerate(stream.tracks.values()):
+        fmt = Format(track.kind, track.format.codec, track.format.fmtp)
+        layers = egress_layers(stream) if track.kind == "video" else ()
+        repair = Channel.new_ssrc() if track.kind == "video" else 0
+        leg = sdp.node_leg(str(index), fmt, track.ssrc, repair)
+        legs.append(replace(leg, layers=layers, rtx_ssrc=leg_repair(layers, track.ssrc) or repair))
+    return legs
+
+
+def egress_layers(stream: Stream, present: tuple[Layer, ...] = ()) -> tuple[Layer, ...]:
+    """How the layers of a stream are told to a node; none if there is only one.
+
+    Layers in `present` keep the SSRC that their repeats have.
+    """
+    if len(stream.layers) < 2:
+        return ()
+    repairs = {n.ssrc: n.rtx_ssrc for n in present}
+    return tuple(
+        Layer(t.rid, t.ssrc, repairs.get(t.ssrc) or Channel.new_ssrc(), round(t.known_bps))
+        for t in stream.layers
+    )
+
+
+def leg_repair(layers: tuple[Layer, ...], ssrc: int) -> int:
+    """The SSRC for the repeats of one layer, or 0."""
+    return next((n.rtx_ssrc for n in layers if n.ssrc == ssrc), 0)

@@ -10,16 +10,17 @@ import asyncio
 import contextlib
 import logging
 import re
+import time
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from relay import ice, metrics, tree
-from relay.access import AccessError, Grant
+from relay import diagnosis, ice, metrics, tree
+from relay.access import WORKER_SUBJECT, AccessError, Grant
 from relay.channel import Session
 from relay.errors import Refused
-from relay.node import Node, Request
+from relay.node import Child, Node, Request
 from relay.sdp import MAX_SIZE
 
 log = logging.getLogger("relay.endpoints")
@@ -30,7 +31,9 @@ LINK_EVERY_S = 2.0
 FRAGMENT_TYPE = "application/trickle-ice-sdpfrag"
 CORS = {
     "Access-Control-Allow-Origin": "*",
-    "Access-Control-Expose-Headers": "Location, ETag, Link, Retry-After, Accept-Post, Accept-Patch",
+    "Access-Control-Expose-Headers": (
+        "Location, ETag, Link, Retry-After, Accept-Post, Accept-Patch, Terrace-Reason"
+    ),
 }
 PREFLIGHT = CORS | {
     "Access-Control-Allow-Methods": "OPTIONS, POST, PATCH, DELETE",
@@ -39,6 +42,11 @@ PREFLIGHT = CORS | {
     "Accept-Post": SDP_TYPE,
     "Accept-Patch": FRAGMENT_TYPE,
 }
+REASON_HEADER = "Terrace-Reason"
+FROM = "from"
+# Where whoever has read a request's body before us leaves it.
+READ_BODY = "body"
+PUBLIC_URL = r"^(https?://[0-9A-Za-z.:_\[\]-]+(/[0-9A-Za-z._~/-]*)?)?$"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -52,6 +60,26 @@ class ChildReport(BaseModel):
     tier: str = Field(default="", max_length=32)
     host: str = Field(default="", max_length=255, pattern=r"^[0-9A-Za-z.:_-]*$")
     port: int = Field(ge=1, le=65535)
+    public_url: str = Field(default="", max_length=255, pattern=PUBLIC_URL)
+    room: int = Field(default=0, ge=0, le=1_000_000)
+
+
+class DrainOrder(BaseModel):
+    """How long a node may take to hand its viewers over.
+
+    `elsewhere` says that they have a place to go to, of which the node itself need not know.
+    """
+
+    elsewhere: bool = False
+    seconds: float = Field(default=20.0, ge=0, le=3600, allow_inf_nan=False)
+
+
+class LayersWish(BaseModel):
+    """Which layers a node below takes."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    layers: list[str] = Field(max_length=8)
 
 
 def refusal(exc: Refused) -> web.Response:
@@ -59,6 +87,8 @@ def refusal(exc: Refused) -> web.Response:
     headers = dict(CORS)
     if exc.retry_after_s is not None:
         headers["Retry-After"] = str(exc.retry_after_s)
+    if exc.reason:
+        headers[REASON_HEADER] = exc.reason
     if exc.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return web.Response(status=exc.status, text=exc.sentence + "\n", headers=headers)
@@ -73,7 +103,7 @@ def _guard(handler: Handler) -> Handler:
         except Refused as exc:
             return refusal(exc)
         except AccessError as exc:
-            return refusal(Refused(exc.status, exc.sentence))
+            return refusal(Refused(exc.status, exc.sentence, reason=exc.reason))
 
     return guarded
 
@@ -99,7 +129,12 @@ class Endpoints:
         offer = await _body(request, SDP_TYPE)
         about = self._about(request, grant)
         action = self.node.publish if kind == "whip" else self.node.view
-        session = await action(name, offer, about)
+        try:
+            session = await action(name, offer, about)
+        except Refused as exc:
+            if exc.sibling:
+                return self._elsewhere(request, exc)
+            raise
         headers = CORS | {
             "Location": f"/{kind}/{name}/{session.id}",
             "ETag": session.etag,
@@ -108,6 +143,22 @@ class Endpoints:
         return web.Response(
             status=201, body=session.answer.encode(), content_type=SDP_TYPE, headers=headers
         )
+
+    def _elsewhere(self, request: web.Request, exc: Refused) -> web.Response:
+        """A refusal that names a sibling.
+
+        Without a token it is a redirect, which every client follows by itself (RFC 9725 section
+        4.5). With one it is a hint (RFC 8288) on a 503: browsers drop the Authorization header
+        when they are redirected to another origin, so the client must ask there by itself.
+        `from` in the address says that the request has been sent on once, and ends it there.
+        """
+        address = f"{exc.sibling}{request.path}?{FROM}={self.node.id}"
+        response = refusal(exc)
+        response.headers["Link"] = f'<{address}>; rel="alternate"'
+        if "Authorization" not in request.headers:
+            response.set_status(307)
+            response.headers["Location"] = address
+        return response
 
     def _grant(self, request: web.Request) -> Grant:
         return self.node.config.access.check(request.headers.get("Authorization"))
@@ -119,7 +170,8 @@ class Endpoints:
             relay_id = request.headers[tree.NODE_HEADER][:32]
         publisher = request.headers.get(tree.PUBLISHER_HEADER, "")
         have = tree.parse_have(request.headers.get(tree.HAVE_HEADER, "")) if relay_id else {}
-        return Request(grant, path, relay_id, publisher, have)
+        redirected = FROM in request.query
+        return Request(grant, path, relay_id, publisher, have, redirected)
 
     def _session(self, request: web.Request) -> Session:
         """The session that a URL names; its URL is its secret, a token must still be valid."""
@@ -166,6 +218,18 @@ class Endpoints:
             headers=CORS | {"ETag": session.etag},
         )
 
+    async def layers(self, request: web.Request) -> web.StreamResponse:
+        """PUT the names of the layers that a node takes; answers which there are."""
+        grant = self._grant(request)
+        grant.require_relay()
+        session = self._session(request)
+        try:
+            wish = LayersWish.model_validate_json(await request.content.read(4096))
+        except ValidationError as exc:
+            raise Refused(400, 'The body must be {"layers": ["name", ...]}.') from exc
+        there = self.node.take_layers(session, wish.layers)
+        return web.json_response({"layers": there})
+
     async def options(self, request: web.Request) -> web.StreamResponse:
         """CORS preflight, and what may be posted here."""
         return web.Response(status=204, headers=PREFLIGHT)
@@ -196,9 +260,13 @@ class Endpoints:
     async def tree(self, request: web.Request) -> web.StreamResponse:
         """This node and those below."""
         depth = request.query.get("depth", "")
-        known = depth.isascii() and depth.isdigit() and len(depth) <= 4
+        known = depth.isascii() and depth.isdecimal() and len(depth) <= 4
         levels = min(int(depth), tree.MAX_HOPS) if known else tree.MAX_HOPS
-        return web.json_response(await self.node.tree(levels), headers=CORS)
+        found = await self.node.tree(levels)
+        if not depth.isdecimal():
+            # Asked by a person or a page, not by the node above, which sees more of the tree.
+            found["findings"] = [one.as_json() for one in diagnosis.diagnose(found)]
+        return web.json_response(found, headers=CORS)
 
     async def access(self, request: web.Request) -> web.StreamResponse:
         """What the presented token may do with a stream."""
@@ -232,7 +300,8 @@ class Endpoints:
 
     async def child(self, request: web.Request) -> web.StreamResponse:
         """A node below reports (POST /api/children)."""
-        self._grant(request).require_relay()
+        grant = self._grant(request)
+        grant.require_relay()
         try:
             report = ChildReport.model_validate_json(await request.content.read(4096))
         except ValidationError as exc:
@@ -242,8 +311,36 @@ class Endpoints:
         host = report.host or (request.remote or "127.0.0.1")
         host = f"[{host}]" if ":" in host else host
         url = f"http://{host}:{report.port}"
-        ancestors = self.node.note_child(report.id, report.name, report.tier, url)
-        return web.json_response({"id": self.node.id, "ancestors": list(ancestors)})
+        child = Child(
+            report.id, report.name, report.tier, url, time.monotonic(),
+            report.room, report.public_url.rstrip("/"),
+        )  # fmt: skip
+        if grant.subject == WORKER_SUBJECT:
+            # Part of this node, not a node below: nobody is to see it or to be sent there.
+            return web.json_response({"id": self.node.id, "ancestors": self.node.line()})
+        ancestors = self.node.note_child(child)
+        about = {"id": self.node.id, "ancestors": list(ancestors)}
+        return web.json_response(about | self.node.crowd.for_child(child))
+
+    async def room(self, request: web.Request) -> web.StreamResponse:
+        """How many more viewers this node takes; its siblings ask."""
+        room = self.node.crowd.room(time.monotonic())
+        return web.json_response({"id": self.node.id, "room": room})
+
+    async def drain(self, request: web.Request) -> web.StreamResponse:
+        """Hand the viewers over and stop (POST /api/drain)."""
+        self._grant(request).require_relay()
+        if request.content_type != "application/json":
+            # A page of another site can post a form or text to this machine, but not this.
+            raise Refused(415, 'The body must be application/json, such as {"seconds": 20}.')
+        try:
+            order = DrainOrder.model_validate_json(await request.content.read(1024) or b"{}")
+        except ValidationError as exc:
+            raise Refused(400, f"seconds: {exc.errors()[0]['msg']}.") from exc
+        self.node.crowd.start_drain(order.seconds, elsewhere=order.elsewhere)
+        return web.json_response(
+            {"viewers": len(self.node.viewers), "seconds": order.seconds}, status=202
+        )
 
 
 async def _body(request: web.Request, wanted: str) -> str:
@@ -257,6 +354,7 @@ async def _body(request: web.Request, wanted: str) -> str:
         data += chunk
         if len(data) > MAX_SIZE:
             raise Refused(413, f"The body is longer than {MAX_SIZE} bytes.")
+    data += request.get(READ_BODY, b"")
     if not data:
         raise Refused(400, "The body is empty: an SDP description is expected.")
     try:
@@ -273,6 +371,7 @@ def add_routes(app: web.Application, node: Node) -> None:
     router.add_post(stream, _guard(ends.create))
     router.add_patch(session, _guard(ends.patch))
     router.add_delete(session, _guard(ends.delete))
+    router.add_put(session + "/layers", _guard(ends.layers))
     for path in (stream, session):
         router.add_options(path, ends.options)
         router.add_route("*", path, ends.not_allowed)
@@ -283,3 +382,5 @@ def add_routes(app: web.Application, node: Node) -> None:
     router.add_get("/api/access", _guard(ends.access))
     router.add_post("/api/children", _guard(ends.child))
     router.add_get("/api/link", _guard(ends.link))
+    router.add_get("/api/room", ends.room)
+    router.add_post("/api/drain", _guard(ends.drain))

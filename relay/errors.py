@@ -10,14 +10,26 @@ class RelayError(Exception):
 class Refused(RelayError):
     """A request that this node does not grant; becomes an HTTP answer.
 
-    `status` is the HTTP status, `retry_after_s` is set where waiting helps.
+    `status` is the HTTP status, `retry_after_s` is set where waiting helps. `reason` is a word for
+    programs (see README.md), "" where the status says it all. `sibling` is the base URL of a node
+    that could serve the request instead, "" if none is known.
     """
 
-    def __init__(self, status: int, sentence: str, retry_after_s: int | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        sentence: str,
+        retry_after_s: int | None = None,
+        *,
+        reason: str = "",
+        sibling: str = "",
+    ) -> None:
         super().__init__(sentence)
         self.status = status
         self.sentence = sentence
         self.retry_after_s = retry_after_s
+        self.reason = reason
+        self.sibling = sibling
 
 
 class HandshakeFailed(RelayError):

@@ -21,10 +21,12 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from pylibsrtp._binding import ffi, lib
+
+from relay.packet import Vp8Ids, payload_offset, vp8_ids
 
 UDP_SEGMENT: Final = 103
 SOL_UDP: Final = 17
@@ -54,6 +56,15 @@ MMSGHDR = np.dtype(
     }
 )
 IOVEC = np.dtype([("base", "u8"), ("len", "u8")])
+# The part of an RTP header that is counted on per viewer, one per slot.
+HEADER = np.dtype(
+    {
+        "names": ["sequence", "timestamp"],
+        "formats": [">u2", ">u4"],
+        "offsets": [2, 4],
+        "itemsize": SLOT_SIZE,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,37 +151,103 @@ class Target:
         self._memory[: len(packed)] = packed
 
 
+class Shift(NamedTuple):
+    """What is added to a member's numbers (modulo their widths), because it has changed layers."""
+
+    sequence: int
+    timestamp: int
+    picture: int
+    tl0: int
+
+
+class Edits(NamedTuple):
+    """Which packets of a batch have numbers to be shifted, and where their VP8 numbers stand.
+
+    `columns` are indices into the batch, `sequences` and `timestamps` their plain values;
+    `pictures` has `(index, ids)` for those with a VP8 descriptor.
+    """
+
+    columns: list[int]
+    sequences: Any
+    timestamps: Any
+    pictures: list[tuple[int, Vp8Ids]]
+
+
+def edits_of(packets: Sequence[bytes], shifted: Sequence[bool], vp8: bool) -> Edits:
+    """Prepare the edits of a batch: `shifted` says which packets are of the switched track."""
+    columns = [i for i, yes in enumerate(shifted) if yes]
+    chosen = [packets[i] for i in columns]
+    pictures = []
+    if vp8:
+        for i, data in zip(columns, chosen, strict=True):
+            ids = vp8_ids(data, payload_offset(data))
+            if ids is not None:
+                pictures.append((i, ids))
+    return Edits(
+        columns,
+        np.array([d[2] << 8 | d[3] for d in chosen], np.uint16),
+        np.array([int.from_bytes(d[4:8], "big") for d in chosen], np.uint32),
+        pictures,
+    )
+
+
 class Group:
     """Targets that get the very same packets: same tracks, payload types, extension ids, cipher.
 
     The lists that the fan-out needs per chunk are made once and kept until a member joins or
-    leaves.
+    leaves. Members that have changed layers have a Shift each; no packet before the position
+    `floor` may go to them.
     """
 
-    __slots__ = ("_chunks", "_names", "_sessions", "overhead", "targets", "turn")
+    __slots__ = (
+        "_chunks", "_names", "_sessions", "_shift_arrays", "floor", "overhead", "shifts", "targets",
+        "turn",
+    )  # fmt: skip
 
     def __init__(self, overhead: int) -> None:
         self.overhead = overhead
         self.targets: list[Target] = []
+        self.shifts: dict[Target, Shift] = {}
+        self.floor = 0
+        self._shift_arrays: tuple[Any, Any, Any, Any] | None = None
         self.turn = 0
         self._names = np.zeros(0, np.uint64)
         self._sessions: list[Any] = []
         self._chunks: dict[tuple[int, int, int], list[Any]] = {}
 
-    def add(self, target: Target) -> None:
+    def add(self, target: Target, shift: Shift | None = None) -> None:
         """Let a target take part from the next batch on."""
         self.targets.append(target)
+        if shift is not None:
+            self.shifts[target] = shift
         self.changed()
 
     def remove(self, target: Target) -> None:
         """Take a target out."""
         self.targets.remove(target)
+        self.shifts.pop(target, None)
         self.changed()
 
     def changed(self) -> None:
         """Forget what was prepared: a member came or went."""
         self._sessions = []
+        self._shift_arrays = None
         self._chunks.clear()
+
+    def shift_arrays(self, start: int, count: int) -> tuple[Any, Any, Any, Any]:
+        """The shifts of one chunk's members: sequence, timestamp, picture, tl0 as columns."""
+        arrays = self._shift_arrays
+        if arrays is None:
+            rows = [self.shifts[t] for t in self.targets]
+            arrays = self._shift_arrays = (
+                np.array([r.sequence & 0xFFFF for r in rows], np.uint16)[:, None],
+                np.array([r.timestamp & 0xFFFFFFFF for r in rows], np.uint32)[:, None],
+                np.array([r.picture & 0x7FFF for r in rows], np.uint16),
+                np.array([r.tl0 & 0xFF for r in rows], np.uint8),
+            )
+        sequence, timestamp, picture, tl0 = arrays
+        part = slice(start, start + count)
+        return sequence[part], timestamp[part], picture[part], tl0[part]
 
     def prepare(self) -> None:
         """Make the lists for the present members, if they are not made yet."""
@@ -250,6 +327,7 @@ class Fanout:
         skip = -memory.ctypes.data % 64
         self._slots = memory[skip : skip + SLOTS * SLOT_SIZE].reshape(SLOTS, SLOT_SIZE)
         self._first_slot = memoryview(self._slots[0])
+        self._headers = self._slots.reshape(-1).view(HEADER)
         self._sizes = np.zeros(SLOTS, np.int32)
         base, sizes = self._slots.ctypes.data, self._sizes.ctypes.data
         self._slot_pointers = [ffi.cast("void *", base + i * SLOT_SIZE) for i in range(SLOTS)]
@@ -265,14 +343,22 @@ class Fanout:
         self._layout: tuple[Any, ...] = ()
         self._plain = np.zeros((MAX_PACKETS, SLOT_SIZE), np.uint8)
 
-    def send(self, group: Group, packets: Sequence[bytes]) -> Iterator[None]:
+    def send(
+        self,
+        group: Group,
+        packets: Sequence[bytes],
+        shifted: Sequence[bool] = (),
+        vp8: bool = False,
+    ) -> Iterator[None]:
         """Send RTP packets to every member of a group; yields between chunks of members.
+
+        In a group with shifts, `shifted` says for each packet whether its numbers are shifted.
 
         The caller may answer others meanwhile. Members must not change before the iterator ends.
         The chunk that goes first changes from call to call, so that a full buffer does not always
         hit the same viewers.
         """
-        if len(group.targets) * len(packets) <= FEW:
+        if len(group.targets) * len(packets) <= FEW and not group.shifts:
             for target in group.targets:
                 self._send_few(target, packets)
             return
@@ -281,6 +367,9 @@ class Fanout:
         for at in range(0, len(packets), MAX_PACKETS):
             part = packets[at : at + MAX_PACKETS]
             count = len(part)
+            edits = None
+            if shifted and group.shifts:
+                edits = edits_of(part, shifted[at : at + MAX_PACKETS], vp8)
             per_chunk = max(1, min(CHUNK_VIEWERS, CHUNK_PACKETS // count))
             starts = range(0, members, per_chunk)
             group.turn += 1
@@ -288,7 +377,11 @@ class Fanout:
             for start in chain(starts[turn:], starts[:turn]):
                 # Others may have used the slots while we were suspended: cheap when they did not.
                 self._load(part, group.overhead, per_chunk)
-                sessions, names = group.chunk(start, min(per_chunk, members - start), count)
+                here = min(per_chunk, members - start)
+                sessions, names = group.chunk(start, here, count)
+                self._fill(here, count)
+                if edits is not None:
+                    self._shift(edits, group.shift_arrays(start, here), here, count)
                 self._send_chunk(sessions, names, count)
                 yield
 
@@ -301,6 +394,7 @@ class Fanout:
         for at in range(0, len(packets), MAX_PACKETS):
             part = packets[at : at + MAX_PACKETS]
             self._load(part, target.overhead, 1)
+            self._fill(1, len(part))
             self._send_chunk([target.session] * len(part), names, len(part))
 
     def send_rtcp(self, targets: Sequence[Target], compound: bytes) -> None:
@@ -385,22 +479,48 @@ class Fanout:
         block["controllen"] = [CONTROL_SIZE if c else 0 for c in controls]
         self._layout = (key, packets, widest, np.array(sizes, np.int32), cut, sum(wire))
 
-    def _send_chunk(self, sessions: list[Any], names: Any, count: int) -> None:
-        _, _, widest, sizes, cut, wire_bytes = self._layout
-        viewers = len(names)
+    def _fill(self, viewers: int, count: int) -> None:
+        """Copy the plain packets into the slots of each of a chunk's viewers."""
+        _, _, widest, sizes, _, _ = self._layout
         slots = viewers * count
         self._slots[:slots].reshape(viewers, count, SLOT_SIZE)[:, :, :widest] = self._plain[
             :count, :widest
         ]
         self._sizes[:slots].reshape(viewers, count)[...] = sizes
+
+    def _shift(
+        self, edits: Edits, shifts: tuple[Any, Any, Any, Any], viewers: int, count: int
+    ) -> None:
+        """Count on each viewer's own numbers in the slots, before they are protected."""
+        sequence, timestamp, picture, tl0 = shifts
+        headers = self._headers[: viewers * count].reshape(viewers, count)
+        headers["sequence"][:, edits.columns] = edits.sequences + sequence
+        headers["timestamp"][:, edits.columns] = edits.timestamps + timestamp
+        slots = self._slots[: viewers * count].reshape(viewers, count, SLOT_SIZE)
+        for i, ids in edits.pictures:
+            if ids.picture_bits == 15:
+                value = picture + np.uint16(ids.picture) & 0x7FFF
+                slots[:, i, ids.picture_at] = value >> 8 | 0x80
+                slots[:, i, ids.picture_at + 1] = value & 0xFF
+            elif ids.picture_bits:
+                slots[:, i, ids.picture_at] = picture + np.uint16(ids.picture) & 0x7F
+            if ids.tl0_at:
+                slots[:, i, ids.tl0_at] = tl0 + np.uint8(ids.tl0)
+
+    def _send_chunk(self, sessions: list[Any], names: Any, count: int) -> None:
+        _, _, _, _, cut, wire_bytes = self._layout
+        viewers = len(names)
+        slots = viewers * count
         status = list(map(lib.srtp_protect, sessions, self._slot_pointers, self._size_pointers))
         per_viewer = len(cut)
         self._names[: viewers * per_viewer].reshape(viewers, per_viewer)[...] = names[:, None]
         counters = self.counters
         if any(status):
-            self._send_checked(status, viewers, count, cut)
+            # A refused slot still holds plain text: no message that includes it may leave.
+            counters.protect_failed += sum(map(bool, status))
+            self._send_singly([i for i, failed in enumerate(status) if not failed], cut)
         elif self._sendmmsg is None:
-            self._send_singly(range(viewers * per_viewer), cut)
+            self._send_singly(range(slots), cut)
         else:
             total = viewers * per_viewer
             sent = self._sendmmsg(self._fd, self._message_address, total, socket.MSG_DONTWAIT)
@@ -415,11 +535,14 @@ class Fanout:
         """Go on after a partial send: wait once for room, skip what the kernel refuses."""
         counters = self.counters
         per_viewer = len(cut)
+        (_, _, overhead, _), _, _, sizes, _, _ = self._layout
         waited = False
 
         def count(first: int, last: int, name: str) -> None:
-            packets = sum(cut[i % per_viewer][1] for i in range(first, last))
-            setattr(counters, name, getattr(counters, name) + packets)
+            for start, length, _ in (cut[i % per_viewer] for i in range(first, last)):
+                setattr(counters, name, getattr(counters, name) + length)
+                if name == "packets":
+                    counters.bytes += int(sizes[start : start + length].sum()) + length * overhead
 
         count(0, done, "packets")
         while done < total:
@@ -445,54 +568,39 @@ class Fanout:
             if code == errno.EIO and self._gso and cut[done % per_viewer][1] > 1:
                 # The device cannot segment (no checksum offload): never ask it again.
                 self._gso = False
+                self._layout = ()
                 self.abilities = Abilities(False, True, "the network device refuses UDP GSO")
-                self._send_singly(range(done, total), cut)
+                viewer, run = divmod(done, per_viewer)
+                self._send_singly(
+                    range(viewer * len(sizes) + cut[run][0], total // per_viewer * len(sizes)), cut
+                )
                 return
             count(done, done + 1, "dropped_error")
             done += 1
 
-    def _send_singly(self, messages: Sequence[int], cut: list[tuple[int, int, int]]) -> None:
-        """Send messages packet by packet with `sendto`."""
+    def _send_singly(self, slots: Sequence[int], cut: list[tuple[int, int, int]]) -> None:
+        """Send the packets of some slots one by one with `sendto`."""
         counters = self.counters
         per_viewer, packets = len(cut), cut[-1][0] + cut[-1][1]
-        for message in messages:
-            viewer, run = divmod(message, per_viewer)
+        for slot in slots:
+            message = slot // packets * per_viewer
             address = ctypes.string_at(
                 int(self._names[message]), int(self._messages["namelen"][message])
             )
-            first, length, _ = cut[run]
-            for slot in range(viewer * packets + first, viewer * packets + first + length):
-                data = self._slots[slot, : self._sizes[slot]].data
-                try:
-                    self._sock.sendto(data, _from_socket_address(address, self._family))
-                except (BlockingIOError, InterruptedError):
+            data = self._slots[slot, : self._sizes[slot]].data
+            try:
+                self._sock.sendto(data, _from_socket_address(address, self._family))
+            except (BlockingIOError, InterruptedError):
+                counters.dropped_full += 1
+            except OSError as exc:
+                if exc.errno == errno.ENOBUFS:
                     counters.dropped_full += 1
-                except OSError as exc:
-                    if exc.errno == errno.ENOBUFS:
-                        counters.dropped_full += 1
-                    else:
-                        counters.dropped_error += 1
                 else:
-                    counters.packets += 1
-                    counters.messages += 1
-                    counters.bytes += len(data)
-
-    def _send_checked(
-        self, status: list[int], viewers: int, count: int, cut: list[tuple[int, int, int]]
-    ) -> None:
-        """Send a chunk in which libsrtp refused some packets.
-
-        A refused slot still holds plain text: no message that includes it may leave. The rest of
-        the chunk goes out packet by packet; this is rare.
-        """
-        self.counters.protect_failed += sum(map(bool, status))
-        good = []
-        for viewer in range(viewers):
-            for run, (first, length, _) in enumerate(cut):
-                start = viewer * count + first
-                if not any(status[start : start + length]):
-                    good.append(viewer * len(cut) + run)
-        self._send_singly(good, cut)
+                    counters.dropped_error += 1
+            else:
+                counters.packets += 1
+                counters.messages += 1
+                counters.bytes += len(data)
 
 
 def _from_socket_address(data: bytes, family: int) -> tuple[Any, ...]:

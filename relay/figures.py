@@ -12,9 +12,12 @@ if TYPE_CHECKING:
     from relay.channel import Channel
     from relay.node import Node
     from relay.track import Track
+    from relay.viewer import Viewer
 
 # Bitrates are means over about this long.
 WINDOW_S = 2.0
+# More viewers than this are not listed one by one.
+MAX_LINES = 20
 
 
 class Figures:
@@ -36,8 +39,8 @@ class Figures:
             if stream is None:
                 continue
             counters[channel.name, "out"] = stream.bytes_out
-            for kind, track in stream.tracks.items():
-                counters[channel.name, kind] = track.bytes
+            for track in stream.all_tracks:
+                counters[channel.name, track.ssrc] = track.bytes
         rates: dict[object, float] = {}
         for key, value in counters.items():
             if key in self._before:
@@ -54,7 +57,7 @@ class Figures:
         now = time.monotonic()
         config, port = node.config, node.port
         counters = port.fanout.counters
-        streams = [self._stream(c, now) for c in list(node.channels.values()) if c.stream]
+        streams = [self._stream(node, c, now) for c in list(node.channels.values()) if c.stream]
         return {
             "id": node.id,
             "name": config.name,
@@ -71,7 +74,8 @@ class Figures:
             # What a leak would show first.
             "tasks": len(asyncio.all_tasks()),
             "sessions": len(node.sessions),
-            "viewers": sum(1 for c in node.channels.values() for s in c.viewers if not s.relay_id),
+            "viewers": len(node.viewers),
+            "load": node.crowd.snapshot() | {"send_dropped_recent": node.sight.dropped()},
             "children": [
                 {
                     "id": child.id, "name": child.name, "tier": child.tier, "url": child.url,
@@ -94,7 +98,7 @@ class Figures:
             "streams": streams,
         }  # fmt: skip
 
-    def _stream(self, channel: Channel, now: float) -> dict[str, object]:
+    def _stream(self, node: Node, channel: Channel, now: float) -> dict[str, object]:
         stream = channel.stream
         assert stream is not None
         viewers = channel.viewers
@@ -105,8 +109,9 @@ class Figures:
             "state": channel.state,
             "viewers": sum(1 for s in viewers if not s.relay_id),
             "relays": sum(1 for s in viewers if s.relay_id),
+            "sound_only": sum(s.viewer is not None and s.viewer.sound_only for s in viewers),
             "pushed": channel.push is not None,
-            "bitrate_in_bps": sum(self._rate(channel.name, k) for k in stream.tracks),
+            "bitrate_in_bps": sum(self._rate(channel.name, t.ssrc) for t in stream.all_tracks),
             "bitrate_out_bps": self._rate(channel.name, "out"),
             "packets_out": stream.packets_out,
             "parent": channel.puller.pull.parent.url
@@ -115,10 +120,13 @@ class Figures:
             "parent_changes": channel.puller.changes if channel.puller is not None else 0,
             "publisher_gone_s": None if gone is None else round(now - gone, 1),
             "rtt_ms": round(1000 * _source_rtt(channel), 2),
-            "tracks": [self._track(channel, t, now) for t in stream.tracks.values()],
+            "skew_ms": node.sight.skew_ms(channel.name),
+            **node.sight.viewers(channel),
+            "lines_below": [_line(s.viewer) for s in viewers if s.viewer is not None][:MAX_LINES],
+            "tracks": [self._track(node, channel, t, now) for t in stream.all_tracks],
         }
 
-    def _track(self, channel: Channel, track: Track, now: float) -> dict[str, object]:
+    def _track(self, node: Node, channel: Channel, track: Track, now: float) -> dict[str, object]:
         source = channel.source
         viewers = [s.viewer for s in channel.viewers if s.viewer is not None]
         keyframe = round(now - track.keyframe_at_s, 1) if track.keyframes else None
@@ -129,15 +137,18 @@ class Figures:
             "ssrc": track.ssrc,
             "packets": track.packets,
             "bytes": track.bytes,
-            "bitrate_bps": self._rate(channel.name, track.kind),
+            "bitrate_bps": self._rate(channel.name, track.ssrc),
             "rebases": track.numbering.rebases,
             "keyframes": track.keyframes,
             "keyframe_age_s": keyframe,
             "keyframes_asked": source.keyframes_asked if source is not None else 0,
         }
         if source is not None:
-            figures |= source.figures(track.kind)
+            figures |= source.figures(track) | node.sight.track(channel.name, track.kind)
         if track.kind == "video":
+            figures["rid"] = track.rid
+            figures["viewers"] = sum(v.layer is track for v in viewers)
+            figures["relays"] = sum(v.is_relay and track in v.flow for v in viewers)
             figures["nacks_in"] = sum(v.nacks for v in viewers)
             figures["resent"] = sum(v.resent for v in viewers)
         return figures
@@ -153,6 +164,23 @@ def _above(node: Node) -> dict[str, object]:
         "parent_state": shown.state if shown is not None else "none",
         "parent_rtt_ms": shown.rtt_ms if shown is not None else 0.0,
         "error": shown.error if shown is not None else "",
+    }
+
+
+def _line(viewer: Viewer) -> dict[str, object]:
+    """What is known of the line to one viewer or node below."""
+    layers = [t.rid for t in viewer.flow if t.kind == "video"]
+    return {
+        "label": viewer.peer.label,
+        "relay": viewer.is_relay,
+        "layers": layers,
+        "wanted": viewer.wanted.rid if viewer.wanted is not None else None,
+        "estimate_bps": viewer.remb_bps,
+        "lost": round(viewer.fraction_lost, 3),
+        "rtt_ms": round(1000 * viewer.rtt_s, 1),
+        "nacks": viewer.nacks,
+        "resent": viewer.resent,
+        "redundant_audio": viewer.red >= 0,
     }
 
 

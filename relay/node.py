@@ -18,7 +18,9 @@ import ifaddr
 
 from relay import __version__, sdp, tree
 from relay.access import Access, Grant
-from relay.channel import Channel, Publisher, Session, push_legs
+from relay.admission import Limits
+from relay.channel import Channel, Publisher, Session, egress_layers, leg_repair, push_legs
+from relay.crowd import Crowd
 from relay.errors import Refused, SettingError
 from relay.figures import Figures
 from relay.packet import ABS_SEND_TIME
@@ -26,7 +28,9 @@ from relay.parents import Parents
 from relay.peer import NodeCertificate, Peer
 from relay.port import Port
 from relay.sdp import Description, Leg, Local, Media, SdpError, Setup
+from relay.sight import Sight
 from relay.source import Source
+from relay.team import Members
 from relay.uplink import Uplink
 from relay.viewer import Viewer
 
@@ -54,17 +58,26 @@ class NodeConfig:
     advertise: tuple[str, ...] = ()
     linger_s: float = 5.0
     publisher_grace_s: float = 60.0
+    limits: Limits = field(default_factory=Limits)
+    siblings: tuple[str, ...] = ()
+    public_url: str = ""
 
 
 @dataclass(slots=True)
 class Child:
-    """A node below that says it is there."""
+    """A node below that says it is there.
+
+    `url` is where this node reaches it, `public_url` where viewers do; `room` is how many more
+    viewers it takes.
+    """
 
     id: str
     name: str
     tier: str
     url: str
     seen_s: float
+    room: int = 0
+    public_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +89,7 @@ class Request:
     relay_id: str = ""
     publisher: str = ""
     have: dict[int, int] = field(default_factory=dict)
+    redirected: bool = False
 
 
 class Node:
@@ -91,6 +105,9 @@ class Node:
         self.stopping = asyncio.Event()
         self.draining = False
         self.figures = Figures()
+        self.sight = Sight()
+        self.crowd = Crowd(self)
+        self.team: Members | None = None
         self._certificate = NodeCertificate.generateCertificate()
         self._pulls: dict[str, asyncio.Task[Channel]] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -124,9 +141,11 @@ class Node:
                 )
                 for url in config.parents
             ]  # fmt: skip
-            self.parents = Parents(uplinks, self.id, self._about)
+            self.parents = Parents(uplinks, self.id, self._about, self.crowd.heard_from_above)
             self._tasks += self.parents.tasks()
         self._tasks.append(asyncio.create_task(self._sweep(), name="sweep"))
+        if config.siblings:
+            self._tasks.append(asyncio.create_task(self.crowd.ask_siblings(), name="siblings"))
         log.info(
             "node-start name=%s id=%s udp=%d gso=%s", config.name, self.id, self._port.number,
             self._port.fanout.abilities.gso,
@@ -178,6 +197,8 @@ class Node:
             for child in [c for c in self.children.values() if now - c.seen_s > CHILD_FORGOTTEN_S]:
                 del self.children[child.id]
             self.figures.sample(self, now)
+            self.crowd.sample(now)
+            self.sight.sample(self, now)
 
     def _about(self) -> dict[str, object]:
         """What a parent is told about this node."""
@@ -186,7 +207,8 @@ class Node:
         host = "" if config.host in ("0.0.0.0", "::") else config.host
         return {
             "id": self.id, "name": config.name, "tier": config.tier,
-            "host": host, "port": config.port,
+            "host": host, "port": config.port, "public_url": config.public_url,
+            "room": self.crowd.room(time.monotonic()),
         }  # fmt: skip
 
     @property
@@ -196,15 +218,20 @@ class Node:
             return ()
         return tuple(dict.fromkeys(i for p in self.parents.all for i in p.ancestors))
 
-    def note_child(self, id: str, name: str, tier: str, url: str) -> tuple[str, ...]:
+    def note_child(self, child: Child) -> tuple[str, ...]:
         """Take a child's sign of life; returns the ids from this node up to the root."""
+        id = child.id
         if id == self.id or id in self.ancestors:
             raise Refused(
                 508, "The parents form a loop: this node is below its own child. Check --parent."
             )
         if id not in self.children and len(self.children) >= MAX_CHILDREN:
             raise Refused(503, "This node has as many children as it can keep track of.", 30)
-        self.children[id] = Child(id, name, tier, url, time.monotonic())
+        self.children[id] = child
+        return self.line()
+
+    def line(self) -> tuple[str, ...]:
+        """The ids from this node up to the root."""
         return (self.id, *self.ancestors)
 
     # ------------------------------------------------------------ viewing
@@ -212,8 +239,13 @@ class Node:
     async def view(self, name: str, offer_text: str, request: Request) -> Session:
         """Answer a viewer's offer (WHEP); Refused with status and sentence."""
         self._check_open()
+        # Before the offer is read: to refuse must cost far less than to serve.
+        self.crowd.admit(name, request)
         offer, transport = _read_offer(offer_text)
+        is_new = name not in self.channels
         channel = await self._channel_to_view(name, request)
+        if is_new:
+            self.crowd.admit(name, request)
         stream = channel.stream
         assert stream is not None
         legs = _egress_legs(offer, {k: t.format for k, t in stream.tracks.items()})
@@ -222,6 +254,10 @@ class Node:
                 track = stream.tracks[leg.format.kind]
                 rtx_ssrc = Channel.new_ssrc() if leg.rtx_type >= 0 else 0
                 legs[index] = replace(leg, ssrc=track.ssrc, rtx_ssrc=rtx_ssrc)
+                if request.relay_id and track.kind == "video":
+                    layers = egress_layers(stream)
+                    repair = leg_repair(layers, track.ssrc) or rtx_ssrc
+                    legs[index] = replace(legs[index] or leg, layers=layers, rtx_ssrc=repair)
         chosen = {leg.format.kind: leg for leg in legs if leg is not None}
         if not chosen:
             has = " and ".join(t.format.codec for t in stream.tracks.values())
@@ -234,14 +270,42 @@ class Node:
             relay_id=request.relay_id, have=request.have,
         )  # fmt: skip
         session.viewer = Viewer(stream, peer, chosen, is_relay=bool(request.relay_id))
+        if request.relay_id and len(stream.layers) > 1:
+            # A node says which layers it takes once its first viewer is there. One that comes from
+            # another parent has had some.
+            had = frozenset(t.rid for t in stream.layers if t.ssrc in request.have)
+            session.viewer.takes = had or frozenset({stream.layers[0].rid})
+        self.crowd.joined(name)
         return self._open(session, offer, legs, transport)
+
+    def take_layers(self, session: Session, rids: list[str]) -> list[dict[str, object]]:
+        """Let a node below have these layers; returns what there is, the smallest first."""
+        viewer = session.viewer
+        if viewer is None or not viewer.is_relay:
+            raise Refused(403, "Only a node chooses its layers; a viewer's line chooses for it.")
+        stream, now = viewer.stream, time.monotonic()
+        video = viewer.legs.get("video")
+        if video is None:
+            return []
+        layers = egress_layers(stream, video.layers)
+        if layers != video.layers:
+            viewer.legs = viewer.legs | {"video": replace(video, layers=layers)}
+        if layers and rids:
+            self.port.call(stream.take, viewer, rids)
+        return [
+            {
+                "rid": track.rid, "ssrc": track.ssrc, "bitrate_bps": round(track.known_bps),
+                "rtx_ssrc": leg_repair(layers, track.ssrc), "live": track.live(now),
+            }
+            for track in stream.layers
+        ]  # fmt: skip
 
     async def _channel_to_view(self, name: str, request: Request) -> Channel:
         own_path = tree.extend_path(request.path, self.id)
         channel = self.channels.get(name)
         if channel is not None and channel.stream is not None:
             if channel.puller is not None and channel.puller.refused is not None:
-                raise channel.puller.refused
+                raise _from_above(channel.puller.refused)
             return channel
         if self.parents is None:
             raise Refused(404, f"Nobody is publishing '{name}' here.", RETRY_S)
@@ -258,9 +322,12 @@ class Node:
         """Ask the parent, once for all who wait."""
         assert self.parents is not None
         if all(p.state == "loop" for p in self.parents.all):
-            raise Refused(508, self.parents.all[0].error)
+            raise Refused(508, self.parents.all[0].error, reason="loop")
         channel = Channel(name, self.port, self.config.linger_s, self.config.publisher_grace_s)
-        await channel.start_pull(self.parents, path, have)
+        try:
+            await channel.start_pull(self.parents, path, have)
+        except Refused as exc:
+            raise _from_above(exc) from exc
         self.channels[name] = channel
         return channel
 
@@ -269,6 +336,7 @@ class Node:
     async def publish(self, name: str, offer_text: str, request: Request) -> Session:
         """Answer a publisher's offer (WHIP); Refused with status and sentence."""
         self._check_open()
+        self.crowd.check_draining(request)
         own_path = tree.extend_path(request.path, self.id)
         offer, transport = _read_offer(offer_text)
         publisher = self._publisher(request)
@@ -282,6 +350,7 @@ class Node:
         accepted = [leg for leg in legs if leg is not None]
         if not accepted:
             raise Refused(400, "The offer has nothing to send in H264, VP8, VP9, AV1 or Opus.")
+        is_new = channel is None
         if channel is None:
             channel = Channel(name, self.port, self.config.linger_s, self.config.publisher_grace_s)
             self.channels[name] = channel
@@ -292,7 +361,14 @@ class Node:
         ]
         stream = channel.use_formats(numbered)
         if self.parents is not None and not channel.pushing:
-            await channel.start_push(self.parents, push_legs(stream), own_path, publisher)
+            try:
+                await channel.start_push(self.parents, push_legs(stream), own_path, publisher)
+            except Refused:
+                if is_new:
+                    # Without a publisher it would keep viewers from what the parent has.
+                    del self.channels[name]
+                    await channel.end("the broadcast was refused")
+                raise
         peer = self._peer(f"whip {name}", transport)
         session = Session(
             secrets.token_urlsafe(12), "whip", channel, peer, request.grant.subject,
@@ -301,6 +377,8 @@ class Node:
         estimate = not request.relay_id and any(
             "goog-remb" in leg.feedback and leg.extension_id(ABS_SEND_TIME) for leg in accepted
         )
+        # A node below sends all its streams from one address: its SSRCs tell which is which.
+        peer.ssrcs.update(ssrc for media in offer.media for ssrc in media.ssrcs)
         session.source = Source(
             stream, peer, accepted, Channel.new_ssrc(), estimate=estimate,
             from_node=bool(request.relay_id),
@@ -317,7 +395,8 @@ class Node:
 
     def _check_open(self) -> None:
         if self.stopping.is_set():
-            raise Refused(503, "This node is stopping; try again in a moment.", RETRY_S)
+            sentence = "This node is stopping; try again in a moment."
+            raise Refused(503, sentence, RETRY_S, reason="stopping")
 
     def _peer(self, label: str, transport: Media) -> Peer:
         return Peer(
@@ -353,11 +432,17 @@ class Node:
             session.task.cancel()
         self.sessions.pop(session.id, None)
 
+    @property
+    def viewers(self) -> list[Session]:
+        """The sessions of those who watch here, nodes below not counted."""
+        return [s for c in self.channels.values() for s in c.viewers if not s.relay_id]
+
     # ------------------------------------------------------------ sight
 
     def snapshot(self) -> dict[str, object]:
         """What /api/node shows; see the package's README for the fields."""
-        return self.figures.node(self)
+        snapshot = self.figures.node(self)
+        return snapshot if self.team is None else self.team.merge(snapshot)
 
     async def tree(self, depth: int = tree.MAX_HOPS) -> dict[str, object]:
         """This node and those below, asked for their own trees."""
@@ -374,6 +459,7 @@ class Node:
 async def _subtree(http: aiohttp.ClientSession, child: Child, depth: int) -> dict[str, object]:
     known: dict[str, object] = {
         "id": child.id, "name": child.name, "tier": child.tier, "url": child.url, "below": [],
+        "last_seen_s": round(time.monotonic() - child.seen_s, 1),
     }  # fmt: skip
     try:
         async with http.get(f"{child.url}/api/tree", params={"depth": str(depth)}) as response:
@@ -381,6 +467,17 @@ async def _subtree(http: aiohttp.ClientSession, child: Child, depth: int) -> dic
             return known | answer if isinstance(answer, dict) else known
     except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as exc:
         return known | {"error": f"{child.url} does not answer ({type(exc).__name__})"}
+
+
+def _from_above(exc: Refused) -> Refused:
+    """A refusal by the parent as our viewers are told it: not theirs to put right, unless 404.
+
+    A 401 of the parent is about our token; passed on as it is, it would ask the viewer for one.
+    """
+    if exc.status == 404 or exc.reason:
+        return exc
+    status = 502 if exc.status in (400, 401, 403, 409) else exc.status
+    return Refused(status, exc.sentence, exc.retry_after_s or RETRY_S, reason="parent")
 
 
 def _read_offer(text: str) -> tuple[Description, Media]:
@@ -403,6 +500,8 @@ def _egress_legs(offer: Description, formats: dict[str, sdp.Format]) -> list[Leg
             codec = sdp.choose_egress(media, wanted)
             if codec is not None:
                 leg = sdp.agree(media, codec, wanted.fmtp, sdp.EXTENSIONS[media.kind])
+                if media.kind == "audio":
+                    leg = replace(leg, red_type=media.red_of(codec.payload_type))
                 taken.add(media.kind)
         legs.append(leg)
     return legs
@@ -420,6 +519,8 @@ def _ingest_legs(offer: Description, present: dict[str, str]) -> list[Leg | None
             if codec is not None:
                 uris = sdp.EXTENSIONS[media.kind] + sdp.INGEST_EXTENSIONS
                 leg = sdp.agree(media, codec, codec.fmtp, uris)
+                if media.kind == "video":
+                    leg = replace(leg, layers=sdp.offered_layers(media))
                 taken.add(media.kind)
         legs.append(leg)
     return legs

@@ -75,6 +75,10 @@ class Numbering:
         """The number that the present source gave to a packet of the line."""
         return (sequence - self._sequence_shift) & 0xFFFF
 
+    def restart(self) -> None:
+        """Take what comes next for another source's, even under the same SSRC and near numbers."""
+        self.source = -1
+
     @property
     def begun(self) -> bool:
         """Whether any packet was placed yet."""

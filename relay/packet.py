@@ -328,6 +328,22 @@ def reshape(packet: bytes, shape: Shape) -> bytes:
     return bytes(out)
 
 
+def stamped(packet: bytes, shape: Shape, abs_send_time: int) -> bytes:
+    """A reshaped packet with another abs-send-time: it leaves later than it came.
+
+    A receiver would take the wait for a queue on the line. Only for packets that never go out
+    again under the same SSRC and number: SRTP must not encrypt two texts with one keystream.
+    """
+    if not shape.abs_send_time_id:
+        return packet
+    return packet[:17] + abs_send_time.to_bytes(3, "big") + packet[20:]
+
+
+def under(packet: bytes, ssrc: int) -> bytes:
+    """The packet under another SSRC."""
+    return packet[:8] + _pack_u32(ssrc) + packet[12:]
+
+
 def rtx(packet: bytes, payload_type: int, ssrc: int, seq: int) -> bytes:
     """The retransmission of a reshaped packet (RFC 4588 section 4): two bytes longer.
 
@@ -402,6 +418,46 @@ def seq_delta(a: int, b: int) -> int:
 def ts_delta(a: int, b: int) -> int:
     """How far timestamp `a` is ahead of `b`: -2^31 to 2^31 - 1, modulo 2^32."""
     return ((a - b + 0x80000000) & 0xFFFFFFFF) - 0x80000000
+
+
+class Vp8Ids(NamedTuple):
+    """Where a VP8 payload descriptor has its running numbers (RFC 7741 section 4.2).
+
+    Offsets are into the packet; `picture_bits` is 15, 7 or 0 (absent), `tl0_at` 0 when absent.
+    """
+
+    picture_at: int
+    picture_bits: int
+    picture: int
+    tl0_at: int
+    tl0: int
+
+
+def vp8_ids(packet: bytes, offset: int) -> Vp8Ids | None:
+    """The running numbers of a VP8 packet whose payload begins at `offset`; None without any."""
+    size = len(packet)
+    if offset + 3 > size or not packet[offset] & 0x80:
+        return None
+    fields = packet[offset + 1]
+    at = offset + 2
+    picture_at = picture_bits = picture = tl0_at = tl0 = 0
+    if fields & 0x80:
+        picture_at = at
+        if packet[at] & 0x80:
+            if at + 2 > size:
+                return None
+            picture_bits, picture = 15, (packet[at] & 0x7F) << 8 | packet[at + 1]
+            at += 2
+        else:
+            picture_bits, picture = 7, packet[at]
+            at += 1
+    if fields & 0x40:
+        if at >= size:
+            return None
+        tl0_at, tl0 = at, packet[at]
+    if not picture_bits and not tl0_at:
+        return None
+    return Vp8Ids(picture_at, picture_bits, picture, tl0_at, tl0)
 
 
 KeyframeDetector = Callable[[bytes, int], bool]

@@ -61,14 +61,19 @@ class Parent:
 
 
 class Parents:
-    """All parents. `about` tells what the heartbeat says of this node."""
+    """All parents. `about` tells what the heartbeat says of this node, `heard` takes the answer."""
 
     def __init__(
-        self, uplinks: list[Uplink], node_id: str, about: Callable[[], dict[str, object]]
+        self,
+        uplinks: list[Uplink],
+        node_id: str,
+        about: Callable[[], dict[str, object]],
+        heard: Callable[[dict[str, object], float], None],
     ) -> None:
         self.all = [Parent(uplink, rank) for rank, uplink in enumerate(uplinks)]
         self._node_id = node_id
         self._about = about
+        self._heard = heard
         # Siblings lose a parent at the same moment; they must not all return at the same moment.
         self._failback_s = tree.FAILBACK_AFTER_S * random.uniform(1.0, 2.0)
 
@@ -134,6 +139,7 @@ class Parents:
     def _above(self, parent: Parent, answer: object, began: float) -> None:
         now = time.monotonic()
         about = answer if isinstance(answer, dict) else {}
+        self._heard(about, now)
         parent.rtt_ms = round(1000 * (now - began), 2)
         parent.draining = bool(about.get("draining"))
         ids = about.get("ancestors")

@@ -48,7 +48,8 @@ OVERHEAD = {SRTP_AEAD_AES_128_GCM: 16, SRTP_AEAD_AES_256_GCM: 16, SRTP_AES128_CM
 # a resend timer fitted to the path).
 RESEND_S = (0.02, 0.04, 0.09, 0.2, 0.4, 0.8, 1.5, 3.0)
 HANDSHAKE_TIMEOUT_S = 10.0
-MAX_EARLY = 128
+# An uplink's handshake may end late while a crowd joins: the parent's catch-up fits in here.
+MAX_EARLY = 1024
 MAX_DTLS_QUEUE = 64
 # Addresses a peer has proven to own: a phone has two or three.
 MAX_ADDRESSES = 4
@@ -98,6 +99,11 @@ class _Dtls(RTCDtlsTransport):
 
     failure = ""
 
+    def __init__(self, transport: RTCIceTransport, certificates: list[RTCCertificate]) -> None:
+        super().__init__(transport, certificates)
+        self._heard: set[int] = set()
+        self._last_flight: list[bytes] = []
+
     @property
     def _connection(self) -> SSL.Connection:
         assert self._ssl is not None
@@ -109,9 +115,10 @@ class _Dtls(RTCDtlsTransport):
         return self._connection.get_selected_srtp_profile()
 
     async def _do_handshake(self) -> None:
-        ssl = self._connection
+        ssl, now = self._connection, asyncio.get_running_loop().time
         delays = iter(RESEND_S)
         flight: list[bytes] = []
+        resend_at: float | None = None
         while True:
             try:
                 ssl.do_handshake()
@@ -119,30 +126,36 @@ class _Dtls(RTCDtlsTransport):
                 pass
             except SSL.Error as exc:
                 self.failure = _reason(exc)
-                await self._flush([])
+                await self._flush()
                 self._set_state(State.FAILED)
                 return
             else:
                 self.encrypted = True
-            flight = await self._flush(flight)
+            if written := await self._flush():
+                # Each flight has its own timer; what arrives meanwhile does not set it back.
+                flight, delays = written, iter(RESEND_S)
+                resend_at = now() + next(delays)
             if self.encrypted:
+                if self._role == "server":
+                    self._last_flight = flight
                 return
-            while True:
+            data = b""
+            while not data:
                 try:
-                    data = await asyncio.wait_for(self.transport._recv(), next(delays, 4.0))
+                    async with asyncio.timeout_at(resend_at):
+                        data = await self.transport._recv()
                 except TimeoutError:
-                    for datagram in flight:
-                        await self.transport._send(datagram)
+                    flight = await self._repeat(flight)
+                    resend_at = now() + next(delays, 4.0)
                 except ConnectionError:
                     self.failure = "the peer went away during the handshake"
                     self._set_state(State.FAILED)
                     return
-                else:
-                    ssl.bio_write(data)
-                    break
+            self._heard.add(hash(data))
+            ssl.bio_write(data)
 
-    async def _flush(self, before: list[bytes]) -> list[bytes]:
-        """Send what OpenSSL wrote; returns it, or what was sent `before` if there is nothing."""
+    async def _flush(self) -> list[bytes]:
+        """Send what OpenSSL wrote, and return it."""
         written = []
         while True:
             try:
@@ -152,7 +165,28 @@ class _Dtls(RTCDtlsTransport):
             written += _datagrams(data)
         for datagram in written:
             await self.transport._send(datagram)
-        return written or before
+        return written
+
+    async def _repeat(self, flight: list[bytes]) -> list[bytes]:
+        """Send a flight again; returns what was sent.
+
+        From one second on OpenSSL does it, under new record numbers: so a peer hears it that has
+        had the old ones, and whose answer was lost. Until then the very same datagrams go out.
+        """
+        with contextlib.suppress(SSL.Error):
+            self._connection.DTLSv1_handle_timeout()
+        if written := await self._flush():
+            return written
+        for datagram in flight:
+            await self.transport._send(datagram)
+        return flight
+
+    def repeat_of(self, data: bytes) -> list[bytes]:
+        """The last flight of all, which is the server's, if the client shows that it lacks it.
+
+        It does by repeating its own after our end of the handshake (RFC 6347 section 4.2.4).
+        """
+        return self._last_flight if hash(data) in self._heard else []
 
 
 def _datagrams(data: bytes, limit: int = 1200) -> list[bytes]:
@@ -303,6 +337,8 @@ class Peer:
         if self.dtls_client and self._dtls._state is State.NEW:
             # A client speaks first: this answers another stream's handshake from our address.
             return
+        for datagram in self._dtls.repeat_of(data):
+            self.send_raw(datagram)
         with contextlib.suppress(asyncio.QueueFull):
             self._transport.queue.put_nowait(data)
 
@@ -348,8 +384,8 @@ class Peer:
 
     def protected(self, data: bytes, address: Address, now: float) -> bool:
         """Take one SRTP or SRTCP datagram; False when it is not authentic."""
-        session = self._receive_session
-        if session is None:
+        session, handler = self._receive_session, self.handler
+        if session is None or handler is None:
             # The peer may finish the handshake before we do, and the first packet it sends is
             # the keyframe.
             if len(self._early) < MAX_EARLY:
@@ -365,13 +401,21 @@ class Peer:
         if address != self.address:
             # Authentic media from a checked address: the peer prefers that one now.
             self._move(address)
-        handler = self.handler
-        if handler is not None:
-            if control:
-                handler.on_rtcp(plain, now)
-            else:
-                handler.on_rtp(plain, now)
+        if control:
+            handler.on_rtcp(plain, now)
+        else:
+            handler.on_rtp(plain, now)
         return True
+
+    @property
+    def serving(self) -> bool:
+        """Whether what comes can be opened and has a handler."""
+        return self._receive_session is not None and self.handler is not None
+
+    def serve(self, handler: MediaHandler) -> None:
+        """Give what comes to a handler, and what came before there was one."""
+        self.handler = handler
+        self._take_early()
 
     def _move(self, address: Address) -> None:
         self.address = address
@@ -382,6 +426,11 @@ class Peer:
         self._receive_session = session
         if self.address is not None:
             target.move(self.address, self._port.family)
+        self._take_early()
+
+    def _take_early(self) -> None:
+        if not self.serving or self.address is None:
+            return
         early, self._early = self._early, []
         for data in early:
-            self.protected(data, target.address, self.last_heard_s)
+            self.protected(data, self.address, self.last_heard_s)

@@ -273,7 +273,7 @@ class Port:
         for peer in peers:
             if ssrc in peer.ssrcs:
                 continue
-            if peer.target is not None and peer.protected(data, address, now):
+            if peer.serving and peer.protected(data, address, now):
                 if len(peer.ssrcs) < 64:
                     peer.ssrcs.add(ssrc)
                 return
@@ -295,7 +295,10 @@ class Port:
                 self.bad_checks += 1
                 return
             if address not in peer.addresses and len(peer.addresses) >= MAX_ADDRESSES:
-                self._forget_address(peer, peer.addresses.pop(0))
+                # The oldest, but never the one in use: a machine may check from many.
+                oldest = next(a for a in peer.addresses if a != peer.address)
+                peer.addresses.remove(oldest)
+                self._forget_address(peer, oldest)
             here = self._by_address.setdefault(address, [])
             if peer not in here:
                 here.append(peer)

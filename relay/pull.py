@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from relay import tree
+from relay import tree, wish
 from relay.errors import HandshakeFailed, Refused
 from relay.parents import Parent, Parents
 from relay.source import Source
@@ -41,6 +41,7 @@ class Pull:
     parent: Parent
     link: Link
     source: Source
+    telling: asyncio.Task[None]
     watch: tree.Watch = field(default_factory=tree.Watch)
     checked_s: float = 0.0
     began_s: float = field(default_factory=time.monotonic)
@@ -57,6 +58,7 @@ class Puller:
     ) -> None:
         self.channel = channel
         self._have = have
+        self._wish = wish.Wish(channel)
         self.parents = parents
         self.path = path
         self.pull: Pull | None = None
@@ -96,6 +98,8 @@ class Puller:
             if self._second is not None:
                 self._second.cancel()
             self.pull = None
+            for pull in self._all:
+                pull.telling.cancel()
             await asyncio.gather(*(p.parent.uplink.leave(p.link) for p in self._all))
 
     # ------------------------------------------------------------ asking
@@ -127,8 +131,10 @@ class Puller:
             stream, link.peer, link.legs, channel.new_ssrc(), estimate=False, from_node=True
         )
         link.peer.handler = source
-        link.peer.ssrcs.update(s for leg in link.legs for s in (leg.ssrc, leg.rtx_ssrc) if s)
-        pull = Pull(parent, link, source)
+        wish.listen(link)
+        source.on_need(self._wish.need)
+        telling = channel.spawn(self._wish.tell(parent.uplink, link, source), "layers")
+        pull = Pull(parent, link, source, telling)
         self._all.append(pull)
         channel.attach_pull(source, before)
         self.refused = None
@@ -155,6 +161,7 @@ class Puller:
         """Leave a parent in the background: it may be dead, and viewers wait."""
         if pull in self._all:
             self._all.remove(pull)
+            pull.telling.cancel()
             self._leaving = self.channel.spawn(pull.parent.uplink.leave(pull.link), "leave")
 
     # ------------------------------------------------------------ watching

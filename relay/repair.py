@@ -120,6 +120,15 @@ class Missing:
             want.since_s = want.next_s = now
             want.tries = 0
 
+    def restart(self) -> None:
+        """Begin anew: what is missing up to here was not wanted."""
+        self._highest = -1
+        self._wants.clear()
+
+    def awaits(self, sequence: int) -> bool:
+        """Whether this packet is missing at present."""
+        return sequence in self._wants
+
     @property
     def waiting(self) -> bool:
         """Whether anything is being asked for."""

@@ -11,11 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from relay import packet
+from relay import layers, packet
 
 MAX_SIZE = 64 * 1024
 MAX_LINES = 2000
 MAX_MEDIA = 32
+MAX_LAYERS = 4
 # There are 128 payload types; more in one m-line only cost time.
 MAX_FORMATS = 128
 FORWARDED_VIDEO = ("H264", "VP8", "VP9", "AV1")
@@ -77,6 +78,9 @@ class Media:
     ssrcs: list[int] = field(default_factory=list)
     repair_of: dict[int, int] = field(default_factory=dict)
     rids: list[str] = field(default_factory=list)
+    simulcast: list[str] = field(default_factory=list)
+    simulcast_ssrcs: list[int] = field(default_factory=list)
+    node_layers: list[Layer] = field(default_factory=list)
     ufrag: str = ""
     password: str = ""
     fingerprints: list[tuple[str, str]] = field(default_factory=list)
@@ -102,6 +106,14 @@ class Media:
                 return codec.payload_type
         return -1
 
+    def red_of(self, payload_type: int) -> int:
+        """The payload type of redundant audio (RFC 2198) made of this one, or -1."""
+        for codec in self.codecs:
+            blocks = codec.fmtp.split("/")
+            if codec.name == "RED" and codec.clock_rate == 48000 and str(payload_type) in blocks:
+                return codec.payload_type
+        return -1
+
 
 @dataclass(slots=True)
 class Description:
@@ -121,7 +133,7 @@ class Description:
 
 
 def _number(text: str, low: int, high: int, what: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 10:
+    if not text.isascii() or not text.isdecimal() or len(text) > 10:
         raise SdpError(f"{what} is not a number: {text[:20]!r}")
     value = int(text)
     if not low <= value <= high:
@@ -150,7 +162,7 @@ def parse(text: str) -> Description:
         elif line.startswith("a="):
             name, _, value = line[2:].strip().partition(":")
             if name == "group":
-                semantics, *mids = value.split()
+                semantics, *mids = value.split() or [""]
                 if semantics == "BUNDLE":
                     description.bundle = mids
             elif name == "ice-lite":
@@ -212,12 +224,21 @@ def _attribute(media: Media, name: str, value: str) -> None:
             if ssrc not in media.ssrcs and len(media.ssrcs) < 32:
                 media.ssrcs.append(ssrc)
         case "ssrc-group":
-            semantics, *ssrcs = value.split()
+            semantics, *ssrcs = value.split() or [""]
             if semantics == "FID" and len(ssrcs) == 2:
                 primary, repair = (_number(s, 0, 0xFFFFFFFF, "an ssrc") for s in ssrcs)
                 media.repair_of[repair] = primary
+            elif semantics == "SIM":
+                chosen = ssrcs[:MAX_LAYERS]
+                media.simulcast_ssrcs = [_number(s, 0, 0xFFFFFFFF, "an ssrc") for s in chosen]
         case "rid":
-            media.rids.append(value.partition(" ")[0][:16])
+            name, _, direction = value.partition(" ")
+            if direction.startswith("send") and len(media.rids) < 32:
+                media.rids.append(name[:16])
+        case "simulcast":
+            _simulcast(media, value)
+        case "x-terrace-layer":
+            _node_layer(media, value)
         case "candidate":
             _candidate(media, value)
 
@@ -238,6 +259,23 @@ def _codec_attribute(media: Media, name: str, value: str) -> None:
         for codec in chosen:
             if len(codec.feedback) < 16:
                 codec.feedback.append(rest.strip())
+
+
+def _simulcast(media: Media, value: str) -> None:
+    # send q;h;f recv ...: alternatives after a comma, ~ before what starts paused (RFC 8853)
+    parts = value.split()
+    for direction, streams in zip(parts[::2], parts[1::2], strict=False):
+        if direction == "send":
+            names = (alternatives.split(",")[0] for alternatives in streams.split(";"))
+            media.simulcast = [name.lstrip("~")[:16] for name in names if name]
+
+
+def _node_layer(media: Media, value: str) -> None:
+    # what one node says to another: ssrc, rtx ssrc, bits a second, rid
+    parts = value.split()
+    if len(parts) == 4 and len(media.node_layers) < MAX_LAYERS:
+        ssrc, rtx_ssrc, bitrate = (_number(p, 0, 0xFFFFFFFF, "a layer's number") for p in parts[:3])
+        media.node_layers.append(Layer(parts[3][:16], ssrc, rtx_ssrc, bitrate))
 
 
 def _candidate(media: Media, value: str) -> None:
@@ -266,11 +304,26 @@ class Format:
 
 
 @dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer of a picture on an m-line. SSRCs are 0 where the packets' rid tells.
+
+    `rid` names it; `bitrate_bps` is what a node says of it to another, 0 if it does not know.
+    """
+
+    rid: str
+    ssrc: int = 0
+    rtx_ssrc: int = 0
+    bitrate_bps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Leg:
     """One track on one m-line of one peer: the numbers agreed with that peer.
 
     `extensions` maps the agreed ids to their URIs; `rtx_type` and `rtx_ssrc` are -1 and 0 where
     no retransmission payload was agreed. `ssrc` is what we send, or 0 when we receive.
+    `red_type` is that of redundant audio, -1 where it was not offered. `layers` are the layers of a
+    simulcast, the smallest first; without any there is one, `ssrc`.
     """
 
     mid: str
@@ -282,6 +335,12 @@ class Leg:
     rtx_ssrc: int = 0
     feedback: tuple[str, ...] = ()
     offered_fmtp: str = ""
+    red_type: int = -1
+    layers: tuple[Layer, ...] = ()
+
+    def repair_of(self, ssrc: int) -> int:
+        """The SSRC that repeats of a track go under, or 0."""
+        return next((n.rtx_ssrc for n in self.layers if n.ssrc == ssrc), self.rtx_ssrc)
 
     def extension_id(self, uri: str) -> int:
         """The id agreed for an extension, or 0."""
@@ -365,6 +424,25 @@ def choose_egress(media: Media, wanted: Format) -> Codec | None:
     return min(fitting, key=distance)
 
 
+def offered_layers(media: Media) -> tuple[Layer, ...]:
+    """The layers of a publisher's picture, the smallest first; none if it sends a single one.
+
+    Told by another node, by a=simulcast with a=rid lines (RFC 8853), or by an ssrc-group.
+    """
+    if media.node_layers:
+        return tuple(media.node_layers)
+    rids = [r for r in dict.fromkeys(media.simulcast) if r in media.rids][:MAX_LAYERS]
+    if len(rids) > 1 and packet.RID in media.extensions.values():
+        return tuple(Layer(rid) for rid in layers.order(rids))
+    if len(media.simulcast_ssrcs) > 1:
+        repairs = {primary: repair for repair, primary in media.repair_of.items()}
+        return tuple(
+            Layer(f"s{index}", ssrc, repairs.get(ssrc, 0))
+            for index, ssrc in enumerate(media.simulcast_ssrcs)
+        )
+    return ()
+
+
 def agree(media: Media, codec: Codec, fmtp: str, uris: tuple[str, ...]) -> Leg:
     """What is agreed on one m-line once its codec is chosen."""
     return Leg(
@@ -417,14 +495,22 @@ def _codec_lines(leg: Leg, fmtp: str) -> list[str]:
     if leg.rtx_type >= 0:
         lines.append(f"a=rtpmap:{leg.rtx_type} rtx/{leg.format.clock_rate}")
         lines.append(f"a=fmtp:{leg.rtx_type} apt={number}")
+    if leg.red_type >= 0:
+        lines.append(f"a=rtpmap:{leg.red_type} red/48000/2")
+        lines.append(f"a=fmtp:{leg.red_type} {number}/{number}")
     return lines
 
 
 def _ssrc_lines(leg: Leg, stream: str) -> list[str]:
     lines = [f"a=msid:{stream} {leg.format.kind}"]
-    if leg.rtx_ssrc:
-        lines.append(f"a=ssrc-group:FID {leg.ssrc} {leg.rtx_ssrc}")
-    for ssrc in (leg.ssrc, leg.rtx_ssrc):
+    pairs = [(n.ssrc, n.rtx_ssrc) for n in leg.layers] or [(leg.ssrc, leg.rtx_ssrc)]
+    if leg.layers:
+        lines.append("a=ssrc-group:SIM " + " ".join(str(n.ssrc) for n in leg.layers))
+        lines += [
+            f"a=x-terrace-layer:{n.ssrc} {n.rtx_ssrc} {n.bitrate_bps} {n.rid}" for n in leg.layers
+        ]
+    lines += [f"a=ssrc-group:FID {ssrc} {repair}" for ssrc, repair in pairs if repair]
+    for ssrc in (ssrc for pair in pairs for ssrc in pair):
         if ssrc:
             lines.append(f"a=ssrc:{ssrc} cname:{stream}")
             lines.append(f"a=ssrc:{ssrc} msid:{stream} {leg.format.kind}")
@@ -433,7 +519,7 @@ def _ssrc_lines(leg: Leg, stream: str) -> list[str]:
 
 def _section(leg: Leg, local: Local, direction: str, fmtp: str, stream: str) -> list[str]:
     """One m-line with everything below it."""
-    types = [leg.payload_type] + ([leg.rtx_type] if leg.rtx_type >= 0 else [])
+    types = [t for t in (leg.payload_type, leg.rtx_type, leg.red_type) if t >= 0]
     lines = [f"m={leg.format.kind} 9 UDP/TLS/RTP/SAVPF " + " ".join(map(str, types))]
     lines += _transport_lines(local)
     lines += [f"a=mid:{leg.mid}", f"a={direction}", "a=rtcp-mux", "a=rtcp-rsize"]
@@ -441,6 +527,10 @@ def _section(leg: Leg, local: Local, direction: str, fmtp: str, stream: str) -> 
     lines += _codec_lines(leg, fmtp)
     if direction == "sendonly":
         lines += _ssrc_lines(leg, stream)
+    rids = [n.rid for n in leg.layers if not n.ssrc]
+    if direction == "recvonly" and rids:
+        lines += [f"a=rid:{rid} recv" for rid in rids]
+        lines.append("a=simulcast:recv " + ";".join(rids))
     return lines
 
 
@@ -525,12 +615,21 @@ def accepted_legs(answer: Description, offered: list[Leg] | None = None) -> list
             ours = offered[index] if index < len(offered) else None
             if ours is None or ours.format.kind != media.kind:
                 raise SdpError("the parent's answer does not follow our offer")
-            leg = replace(leg, format=ours.format, ssrc=ours.ssrc, rtx_ssrc=ours.rtx_ssrc)
+            leg = replace(
+                leg,
+                format=ours.format,
+                ssrc=ours.ssrc,
+                rtx_ssrc=ours.rtx_ssrc,
+                layers=ours.layers,
+            )
         else:
             primary = media.primary_ssrcs
             repair = [r for r, p in media.repair_of.items() if primary and p == primary[0]]
             leg = replace(
-                leg, ssrc=primary[0] if primary else 0, rtx_ssrc=repair[0] if repair else 0
+                leg,
+                ssrc=primary[0] if primary else 0,
+                rtx_ssrc=repair[0] if repair else 0,
+                layers=tuple(media.node_layers),
             )
         legs.append(leg)
     return legs

@@ -10,16 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from aiortc.rate import RemoteBitrateEstimator
+from aiortc.rate import BandwidthUsage, RemoteBitrateEstimator
 
 from relay import packet as rtp
 from relay import rtcp
 from relay.packet import ExtensionIds, Ingest, PacketError, ts_delta
 from relay.repair import Missing
-from relay.sdp import Leg
+from relay.sdp import Layer, Leg
 from relay.track import SenderClock, Track
 
 if TYPE_CHECKING:
@@ -30,9 +31,10 @@ log = logging.getLogger("relay.source")
 
 REPORT_EVERY_S = 1.0
 MAX_LINES = 16
-# A frame is cut into packets that differ by a byte or two. Padded to the same length they leave
-# in one message (GSO), which costs less than the bytes.
-MAX_PADDING = 4
+# The estimate grows from what arrives, a few per cent a second. Until the line shows its limit a
+# publisher is told this much, or its first half minute would look poor on a good line.
+START_BPS = 3_000_000
+START_LOSS = 5
 
 
 @dataclass(slots=True)
@@ -44,8 +46,10 @@ class _Line:
     track: Track
     extensions: ExtensionIds
     rtx: bool
+    idle: bool = False
     missing: Missing = field(default_factory=Missing)
     received: int = 0
+    restored: int = 0
     expected_base: int = -1
     cycles: int = 0
     highest: int = 0
@@ -73,6 +77,12 @@ class _Line:
             if self.last_timestamp >= 0:
                 self.jitter += (abs(ts_delta(transit, self.transit)) - self.jitter) / 16
             self.transit, self.last_timestamp = transit, parsed.timestamp
+
+    def restart(self) -> None:
+        """Begin to count anew: the sender left packets out that nobody wanted."""
+        self.missing.restart()
+        self.expected_base = -1
+        self.received = self.cycles = self.prior_expected = self.prior_received = 0
 
     def block(self, now: float) -> rtcp.ReportBlock:
         """The report block since the last one."""
@@ -115,28 +125,52 @@ class Source:
         self.last_media_s = 0.0
         self.bytes = 0
         self.keyframes_asked = 0
+        self._retired = False
         self._from_node = from_node
         self.began = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._lines: dict[int, _Line] = {}
+        self._known: dict[int, tuple[Leg, Track, bool]] = {}
         self._inherited: dict[int, Missing] = {}
         self._extensions = [ExtensionIds(leg.extensions) for leg in legs]
         self._estimator = RemoteBitrateEstimator() if estimate else None
         self._burst = (0.0, 0, 0)
         self._burst_bytes = 0
         self._burst_timestamp = -1
+        self._congested = False
         self._remb: tuple[int, list[int]] | None = None
         self._report_at_s = 0.0
+        self._on_need: Callable[[frozenset[Track]], None] | None = None
+        for leg in legs:
+            for layer in leg.layers:
+                self.know(leg, layer)
+
+    def know(self, leg: Leg, layer: Layer) -> None:
+        """Learn under which SSRCs a layer comes."""
+        track = self._track_of(layer.rid)
+        if track is not None:
+            for ssrc, rtx in ((layer.ssrc, False), (layer.rtx_ssrc, True)):
+                if ssrc:
+                    self._known[ssrc] = (leg, track, rtx)
+
+    def _track_of(self, rid: str) -> Track | None:
+        return next((t for t in self.stream.layers if t.rid == rid), None)
+
+    def on_need(self, callback: Callable[[frozenset[Track]], None]) -> None:
+        """Have `callback` told, on this thread, which layers are watched."""
+        self._on_need = callback
 
     # ------------------------------------------------------------ packets
 
     def on_rtp(self, data: bytes, now: float) -> None:
         """Number, keep and forward one packet."""
+        if self._retired:
+            return
         if len(data) > 1400 + 60:
             self.bad_packets += 1
             return
         ssrc = int.from_bytes(data[8:12], "big")
-        line = self._lines.get(ssrc) or self._new_line(ssrc, data[1] & 0x7F)
+        line = self._lines.get(ssrc) or self._new_line(ssrc, data)
         if line is None:
             self.bad_packets += 1
             return
@@ -156,7 +190,10 @@ class Source:
             if original is None:
                 return
             line, parsed = original
+            line.restored += line.missing.awaits(parsed.seq)
         else:
+            if line.idle:
+                line.restart()
             line.note(parsed, now)
         if line.missing.arrived(parsed.seq, now):
             self.stream.hurry()
@@ -164,7 +201,7 @@ class Source:
         kept = track.insert(data, parsed, line.ssrc, rtp.abs_send_time(now), now)
         if kept is None:
             return
-        self.stream.push(track.kind, kept)
+        self.stream.push(track, kept)
 
     def _estimate(self, parsed: Ingest, size: int, now: float) -> None:
         """Let the estimator see whole frames: it groups packets of one burst anyway, and costs
@@ -176,29 +213,49 @@ class Source:
         elif self._burst_bytes:
             at_s, sent, ssrc = self._burst
             estimate = self._estimator.add(int(at_s * 1000), sent, self._burst_bytes, ssrc)
-            self._remb = estimate or self._remb
+            if estimate is not None:
+                self._remb = estimate
+            if self._estimator.detector.state() is BandwidthUsage.OVERUSING:
+                self._congested = True
             self._burst_bytes = size
         else:
             self._burst_bytes = size
         self._burst_timestamp = parsed.timestamp
         self._burst = (now, parsed.abs_send_time, parsed.ssrc)
 
-    def _new_line(self, ssrc: int, payload_type: int) -> _Line | None:
-        """Find out what a new SSRC carries, by its payload type."""
+    def _new_line(self, ssrc: int, data: bytes) -> _Line | None:
+        """Find out what a new SSRC carries: by what was agreed, its payload type, its rid."""
+        payload_type = data[1] & 0x7F
         for leg, extensions in zip(self.legs, self._extensions, strict=True):
-            if payload_type in (leg.payload_type, leg.rtx_type):
+            if payload_type not in (leg.payload_type, leg.rtx_type):
+                continue
+            rtx = payload_type == leg.rtx_type
+            track: Track | None
+            if ssrc in self._known:
+                _, track, rtx = self._known[ssrc]
+            elif leg.layers:
+                track = self._by_rid(data, extensions)
+            else:
                 track = self.stream.tracks.get(leg.format.kind)
-                if track is None or len(self._lines) >= MAX_LINES:
-                    return None
-                rtx = payload_type == leg.rtx_type
-                line = _Line(ssrc, leg, track, extensions, rtx)
-                if ssrc in self._inherited:
-                    line.missing = self._inherited.pop(ssrc)
-                    line.missing.renew(time.monotonic())
-                line.missing.eager = self._from_node
-                self._lines[ssrc] = line
-                return line
+            if track is None or len(self._lines) >= MAX_LINES:
+                return None
+            line = _Line(ssrc, leg, track, extensions, rtx)
+            if ssrc in self._inherited:
+                line.missing = self._inherited.pop(ssrc)
+                line.missing.renew(time.monotonic())
+            line.missing.eager = self._from_node
+            self._lines[ssrc] = line
+            return line
         return None
+
+    def _by_rid(self, data: bytes, extensions: ExtensionIds) -> Track | None:
+        """The layer that a packet names (RFC 8852); senders repeat it until we have reported."""
+        try:
+            parsed = rtp.parse(data, extensions)
+        except PacketError:
+            return None
+        rid = parsed.repaired_rid or parsed.rid
+        return None if rid is None else self._track_of(rid)
 
     def _original(self, data: bytes, line: _Line, parsed: Ingest) -> tuple[_Line, Ingest] | None:
         """The packet inside a retransmission, on the line that it belongs to."""
@@ -232,10 +289,25 @@ class Source:
         """Send a PLI for the line that feeds a track (RFC 4585 section 6.3.1)."""
         ssrc = track.numbering.source
         if ssrc < 0:
+            known = (n for n, (_, layer, rtx) in self._known.items() if layer is track and not rtx)
             leg = next((g for g in self.legs if g.format.kind == track.kind), None)
-            ssrc = leg.ssrc if leg is not None else 0
+            ssrc = next(known, leg.ssrc if leg is not None and not leg.layers else 0)
+        if not ssrc:
+            return
         self.keyframes_asked += 1
         self._send(rtcp.receiver_report(self.ssrc, []) + rtcp.pli(self.ssrc, ssrc))
+
+    def need(self, layers: frozenset[Track]) -> None:
+        """Note which layers are watched; a parent is told, a publisher sends all of its own."""
+        if self._on_need is None:
+            return
+        for line in self._lines.values():
+            if line.track.kind == "video" and not line.rtx:
+                idle = line.track not in layers
+                if line.idle and not idle:
+                    line.restart()
+                line.idle = idle
+        self._on_need(layers)
 
     def tick(self, now: float) -> bool:
         """Ask for what is missing; once a second report."""
@@ -261,7 +333,12 @@ class Source:
         compound = rtcp.receiver_report(self.ssrc, blocks[:31])
         compound += rtcp.sdes_cname(self.ssrc, "terrace")
         if self._remb is not None:
-            compound += rtcp.remb(self.ssrc, self._remb[0], self._remb[1][:31])
+            bitrate_bps, ssrcs = self._remb
+            if any(block.fraction_lost > START_LOSS for block in blocks):
+                self._congested = True
+            if not self._congested:
+                bitrate_bps = max(bitrate_bps, START_BPS)
+            compound += rtcp.remb(self.ssrc, bitrate_bps, ssrcs[:31])
         self._send(compound)
 
     def _send(self, compound: bytes) -> None:
@@ -271,32 +348,55 @@ class Source:
 
     # ------------------------------------------------------------ figures
 
-    def figures(self, kind: str) -> dict[str, float]:
-        """Loss and jitter of the lines of one kind, for people."""
-        lines = [n for n in list(self._lines.values()) if n.track.kind == kind and not n.rtx]
+    def _repeated(self, line: _Line) -> int:
+        """How many packets this very hop lost and the sender repeated.
+
+        A packet that the node above got late itself comes late too, asked for or not, but not as
+        a retransmission; without RTX the two cannot be told apart.
+        """
+        if line.leg.rtx_type >= 0:
+            return line.restored
+        return 0 if self._from_node else line.missing.repaired
+
+    def figures(self, track: Track) -> dict[str, float]:
+        """Loss and jitter of the lines of one track, for people."""
+        lines = [n for n in list(self._lines.values()) if n.track is track and not n.rtx]
         return {
             "lost": sum(n.missing.lost for n in lines),
             "repaired": sum(n.missing.repaired for n in lines),
+            "repeated": sum(self._repeated(n) for n in lines),
             "nacks_out": sum(n.missing.asked for n in lines),
             "jitter_ms": max(
                 (round(1000 * n.jitter / n.leg.format.clock_rate, 2) for n in lines), default=0.0
             ),
         }
 
-    def attach(self, before: Source | None) -> None:
+    def retire(self) -> None:
+        """Take no more packets: another source feeds the stream from now on."""
+        self._retired = True
+
+    def attach(self, before: Source | None, anew: bool = False) -> None:
         """Become the stream's source, on the forwarding thread.
 
         `before` is the pull that fed the stream up to now, from another parent: what it was
-        asking for is asked of this one. None for a publisher, whose lines are new.
+        asking for is asked of this one. None for a publisher, whose lines are new. `anew`: its
+        numbers have nothing to do with what came before, even if they look alike; false for a
+        node that pushes the same publisher again, for it goes on in its own line.
         """
         if before is None:
-            for track in self.stream.tracks.values():
+            if self.stream.upstream is not None:
+                # Packets of a publisher that is being replaced may still be under way.
+                self.stream.upstream.retire()
+            self._retired = False
+            for track in self.stream.all_tracks:
                 # Another publisher has another clock; until its first report there is none.
                 if track.numbering.begun:
                     track.clock = None
+                    if anew:
+                        track.numbering.restart()
         else:
             self._inherited = {n.ssrc: n.missing for n in before._lines.values() if not n.rtx}
             self._inherited.update(before._inherited)
-        self.stream.upstream = self
-        self.peer.handler = self
+        self.stream.fed_by(self)
         self._report_at_s = time.monotonic()
+        self.peer.serve(self)

@@ -1,8 +1,12 @@
 """One live stream at this node: its tracks, its viewers, and the way from one to the other.
 
-A viewer is in one of three places. It *catches up*: it gets packets from the ring, paced, from the
-last keyframe on. It is *live*: member of a group of viewers whose packets are the same. Or it
-*waits* for a keyframe: then it is live for sound only.
+A viewer is in one of two places. It *catches up*: it gets packets from the rings, paced, from the
+last keyframe on. Or it is *live*: member of a group of viewers whose packets are the same. Besides,
+it may *wait* for a keyframe of a layer that it does not get yet; it takes that layer up by
+catching up from there, and until then goes on with what it has, be it sound alone.
+
+A picture may have layers. An end viewer gets one of them, under one line of numbers (`lane`); a
+node below gets those that it asked for, each under its own numbers.
 
 Everything here runs on the forwarding thread, but for the constructor and the figures, which the
 asyncio loop reads.
@@ -11,12 +15,15 @@ asyncio loop reads.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import pairwise
+from typing import NamedTuple, Protocol
 
 from relay import packet as rtp
-from relay import rtcp
-from relay.fanout import Fanout, Group, Target
+from relay import red, rtcp
+from relay.fanout import Fanout, Group, Shift, Target
+from relay.layers import Needed, named_in_order
 from relay.packet import Shape
 from relay.track import Track
 from relay.viewer import Viewer
@@ -25,11 +32,39 @@ from relay.viewer import Viewer
 CATCH_UP_PACKETS = 24
 KEYFRAME_EVERY_S = 1.0
 REPORT_EVERY_S = 2.0
+TRIAL_REPORT_EVERY_S = 0.5
+CHOOSE_EVERY_S = 0.25
 MAX_PENDING = 8192
+# A node that leaves a layer out still gets one packet of it this often: SRTP counts the turns of
+# the sequence number, and would give one keystream to two packets after a turn unseen. It also
+# lies within the jump that the node below takes for the same line of numbers.
+SILENT_POSITIONS = 2048
+# A layer that a node below asks for begins at once when its keyframe is no older than this.
+FRESH_S = 0.3
+# Keyframes are spread out for so many viewers of a stream at most: each is served by itself then.
+MAX_THIN = 64
+# A viewer that is further behind than this, in seconds of picture, waits for the next keyframe.
+MAX_BEHIND_S = 1.5
+# Encoders start uneven: only an order that stays wrong for this long is changed.
+DISORDER_S = 3.0
 # A node that changes parents is served from where it stopped if that is no further back.
 MAX_RESUME = 1500
 
-GroupKey = tuple[Shape | None, Shape | None, int]
+
+class GroupKey(NamedTuple):
+    """What the members of a group have in common.
+
+    `layers` are the SSRCs of the video tracks that they get, `ssrc` the one that these go out
+    under (0: their own). `red` is the payload type of redundant audio, -1 for plain.
+    """
+
+    audio: Shape | None
+    video: Shape | None
+    layers: tuple[int, ...]
+    ssrc: int
+    overhead: int
+    shifted: bool
+    red: int
 
 
 class Upstream(Protocol):
@@ -40,6 +75,12 @@ class Upstream(Protocol):
 
     def tick(self, now: float) -> bool:
         """Ask for what is missing, report; True when more is due within milliseconds."""
+
+    def retire(self) -> None:
+        """Take no more packets: another one feeds the stream from now on."""
+
+    def need(self, layers: frozenset[Track]) -> None:
+        """Note that these video layers, and no others, are watched from now on."""
 
 
 class PortSide(Protocol):
@@ -55,11 +96,17 @@ class PortSide(Protocol):
 
 
 class Stream:
-    """Tracks by kind ("audio", "video"), viewers, and counters of what went out (in packets)."""
+    """Tracks, viewers, and counters of what went out (in packets).
+
+    `tracks` has one track for each kind, "audio" and "video"; of a picture with layers it is the
+    largest when the stream began, under whose SSRC end viewers get every layer. `layers` has all
+    video tracks, the smallest picture first.
+    """
 
     def __init__(self, name: str, tracks: list[Track], port: PortSide) -> None:
         self.name = name
         self.tracks = {t.kind: t for t in tracks}
+        self.layers = [t for t in tracks if t.kind == "video"]
         self.upstream: Upstream | None = None
         self.viewers: set[Viewer] = set()
         self.packets_out = 0
@@ -68,22 +115,58 @@ class Stream:
         self._by_ssrc = {t.ssrc: t for t in tracks}
         self._groups: dict[GroupKey, Group] = {}
         self._catching_up: list[Viewer] = []
-        self._waiting: dict[Viewer, int] = {}
-        self._pending: list[tuple[str, bytes]] = []
+        self._waiting: set[Viewer] = set()
+        self._thin: list[Viewer] = []
+        self._pending: list[tuple[Track, bytes]] = []
         self._sending = False
         self._deferred: list[Callable[[], None]] = []
-        self._keyframe_asked_s = 0.0
-        self._keyframe_wanted = False
+        self._keyframe_asked_s: dict[Track, float] = {}
+        self._keyframe_wanted: set[Track] = set()
         self._report_at_s = 0.0
+        self._choose_at_s = 0.0
+        self._disorder_s = 0.0
+        self._trials_at_s = 0.0
+        self._needed = Needed[Track]()
+        self._told: frozenset[Track] = frozenset()
+
+    @property
+    def all_tracks(self) -> list[Track]:
+        """Every track, layers included."""
+        audio = self.tracks.get("audio")
+        return [*([audio] if audio is not None else []), *self.layers]
+
+    def add_layer(self, track: Track) -> None:
+        """Let the picture have one more layer, smaller than those that it has."""
+        if track.ssrc not in self._by_ssrc:
+            self._by_ssrc[track.ssrc] = track
+            self.layers = [track, *self.layers]
+
+    def fed_by(self, upstream: Upstream) -> None:
+        """Take packets from there from now on; it is told at the next tick what is needed."""
+        self.upstream = upstream
+        self._told = frozenset()
+
+    def _sort_layers(self, now: float) -> None:
+        """Put layers whose names tell no order in that of their bitrates, once that is plain."""
+        layers = self.layers
+        wrong = not named_in_order([t.rid for t in layers]) and any(
+            a.known_bps > 1.5 * b.known_bps > 0 for a, b in pairwise(layers)
+        )
+        if not wrong:
+            self._disorder_s = 0.0
+        elif not self._disorder_s:
+            self._disorder_s = now
+        elif now - self._disorder_s > DISORDER_S and all(t.known_bps for t in layers):
+            self.layers = sorted(layers, key=lambda t: t.known_bps)
 
     # ------------------------------------------------------------ packets
 
-    def push(self, kind: str, kept: bytes) -> None:
+    def push(self, track: Track, kept: bytes) -> None:
         """Take a packet that a track has just kept; it leaves with the next flush."""
         if not self._pending:
             self._port.mark(self)
         if len(self._pending) < MAX_PENDING:
-            self._pending.append((kind, kept))
+            self._pending.append((track, kept))
 
     def hurry(self) -> None:
         """Have the next tick soon: something is missing and will have to be asked for."""
@@ -92,30 +175,65 @@ class Stream:
     def flush(self, now: float) -> Iterator[None]:
         """Send what has arrived to all live viewers, in chunks."""
         self._admit(now)
+        if self._thin:
+            self._spread()
         batch, self._pending = self._pending, []
-        for track in self.tracks.values():
+        for track in self._by_ssrc.values():
             track.flushed = track.highest + 1
         self._sending = True
         try:
-            for (audio, video, _), group in list(self._groups.items()):
-                shapes = {"audio": audio, "video": video}
-                packets = [
-                    rtp.reshape(kept, shape)
-                    for kind, kept in batch
-                    if (shape := shapes[kind]) is not None
-                ]
+            for key, group in list(self._groups.items()):
+                packets, shifted = self._batch_for(key, group, batch)
                 if packets and group.targets:
                     count = len(group.targets)
                     self.packets_out += count * len(packets)
                     self.bytes_out += count * sum(map(len, packets))
-                    yield from self._port.fanout.send(group, packets)
+                    vp8 = bool(shifted) and self._by_ssrc[key.layers[0]].vp8
+                    yield from self._port.fanout.send(group, packets, shifted, vp8)
         finally:
             self._sending = False
             for change in self._deferred:
                 change()
             self._deferred.clear()
         if self._waiting:
-            self._end_waits()
+            self._end_waits(now)
+
+    def _batch_for(
+        self, key: GroupKey, group: Group, batch: list[tuple[Track, bytes]]
+    ) -> tuple[list[bytes], list[bool]]:
+        """A batch as a group gets it, and which of its packets are counted on per member."""
+        shapes: dict[Track, Shape] = {}
+        audio = self.tracks.get("audio")
+        if audio is not None and key.audio is not None:
+            shapes[audio] = key.audio
+        if key.video is not None:
+            for ssrc in key.layers:
+                shapes[self._by_ssrc[ssrc]] = key.video
+        if not key.ssrc and key.red < 0:
+            return [
+                rtp.reshape(kept, shape)
+                for track, kept in batch
+                if (shape := shapes.get(track)) is not None
+            ], []
+        packets: list[bytes] = []
+        shifted: list[bool] = []
+        for track, kept in batch:
+            shape = shapes.get(track)
+            if shape is None:
+                continue
+            video = track.kind == "video"
+            if video and key.shifted and _position(track, kept) < group.floor:
+                # Late from before a member's change of layers: its number belongs to another
+                # packet. Whoever misses it asks.
+                continue
+            shaped = rtp.reshape(kept, shape)
+            if video:
+                shaped = rtp.under(shaped, key.ssrc) if key.ssrc else shaped
+            elif key.red >= 0:
+                shaped = red.wrap(shaped, kept, track, key.red)
+            packets.append(shaped)
+            shifted.append(video)
+        return packets, shifted if key.shifted else []
 
     def resend(self, target: Target, packets: list[bytes]) -> None:
         """Send repeats to one viewer."""
@@ -129,12 +247,21 @@ class Stream:
 
     # ------------------------------------------------------------ viewers
 
+    def detach(self) -> None:
+        """Take nothing more from the present source; what comes next goes on after it."""
+        if self.upstream is not None:
+            self.upstream.retire()
+            self.upstream = None
+        for track in self.tracks.values():
+            track.numbering.restart()
+            track.clock = None
+
     def have(self) -> dict[int, int]:
         """The last sequence number of each track, by SSRC: what a new parent need not send."""
         return {
             t.numbering.source: t.numbering.source_sequence(t.highest)
             for t in self.tracks.values()
-            if t.highest >= 0
+            if t.highest >= 0 and t.numbering.source >= 0
         }
 
     def add_viewer(
@@ -147,33 +274,59 @@ class Stream:
         """
         now = time.monotonic() if now is None else now
         self.viewers.add(viewer)
-        for kind, track in self.tracks.items():
-            viewer.position[kind] = track.flushed
+        audio = self.tracks.get("audio")
+        if audio is not None and "audio" in viewer.legs:
+            viewer.flow.append(audio)
+            viewer.position[audio] = audio.flushed
         self._report_to([viewer], now)
-        video = self.tracks.get("video")
-        if have and self._resume(viewer, have):
-            self._catching_up.append(viewer)
-            self._port.hurry()
-            return
-        if video is not None and "video" in viewer.legs:
-            start = video.start_position(now)
+        first = self._first_layers(viewer, now)
+        if have and viewer.is_relay and self._resume(viewer, first, have):
+            first = []
+        for track in first:
+            start = track.start_position(now)
             if start < 0:
-                self._wait(viewer, video)
-                self.request_keyframe(now)
-                return
-            viewer.position["video"] = start
+                self._wait(viewer, track, now)
+            elif start > track.flushed:
+                # The keyframe waits to be sent, behind frames that a joiner could not decode.
+                viewer.waits[track] = -1
+                self._waiting.add(viewer)
+            elif viewer.is_relay:
+                viewer.flow.append(track)
+                viewer.position[track] = start
+            else:
+                self._enter(viewer, track, start)
         self._catching_up.append(viewer)
         self._port.hurry()
 
-    def _resume(self, viewer: Viewer, have: dict[int, int]) -> bool:
-        """Place a viewer right after what it has; False when the ring does not reach back."""
-        for kind, track in self.tracks.items():
-            if track.ssrc in have and track.highest >= 0:
-                position = track.position_of(have[track.ssrc]) + 1
-                if track.highest - position > MAX_RESUME:
-                    return False
-                viewer.position[kind] = min(position, track.flushed)
-        return all(t.ssrc in have for k, t in self.tracks.items() if k in viewer.legs)
+    def _resume(self, viewer: Viewer, layers: list[Track], have: dict[int, int]) -> bool:
+        """Place a node right after what it has; False when a ring does not reach back."""
+        positions: dict[Track, int] = {}
+        for track in [*viewer.flow, *layers]:
+            if track.ssrc not in have or track.highest < 0:
+                return False
+            position = track.position_of(have[track.ssrc]) + 1
+            if track.highest - position > MAX_RESUME:
+                return False
+            positions[track] = min(position, track.flushed)
+        viewer.flow += layers
+        viewer.position.update(positions)
+        return True
+
+    def _first_layers(self, viewer: Viewer, now: float) -> list[Track]:
+        """The video layers that a viewer begins with."""
+        if "video" not in viewer.legs or not self.layers:
+            return []
+        if viewer.is_relay:
+            return [t for t in self.layers if viewer.takes is None or t.rid in viewer.takes]
+        live = self._live_layers(now)
+        viewer.wanted = live[viewer.begin(len(live), now)]
+        return [viewer.wanted]
+
+    def _live_layers(self, now: float) -> list[Track]:
+        """The layers that there are to choose from; all of them while none arrives."""
+        if len(self.layers) == 1:
+            return self.layers
+        return [t for t in self.layers if t.live(now)] or self.layers
 
     def remove_viewer(self, viewer: Viewer) -> None:
         """Stop serving a viewer (also one that was never added)."""
@@ -181,7 +334,9 @@ class Stream:
 
     def _remove(self, viewer: Viewer) -> None:
         self.viewers.discard(viewer)
-        self._waiting.pop(viewer, None)
+        self._waiting.discard(viewer)
+        viewer.waits.clear()
+        self._thin = [v for v in self._thin if v is not viewer]
         if viewer in self._catching_up:
             self._catching_up.remove(viewer)
         self._leave_group(viewer)
@@ -194,57 +349,228 @@ class Stream:
             change()
 
     def _leave_group(self, viewer: Viewer) -> None:
+        """Take a viewer out of its group: from here on its own positions tell what it had."""
         group, target = viewer.group, viewer.peer.target
         if isinstance(group, Group) and target is not None:
             group.remove(target)
             viewer.group = None
+            for track in viewer.flow:
+                viewer.position[track] = track.flushed
             if not group.targets:
                 self._groups = {k: g for k, g in self._groups.items() if g is not group}
 
-    def _join_group(self, viewer: Viewer, video: bool) -> None:
+    def _join_group(self, viewer: Viewer) -> None:
         target = viewer.peer.target
         if target is None or viewer not in self.viewers:
             return
         self._leave_group(viewer)
-        shapes = viewer.shapes
-        key = (shapes.get("audio"), shapes.get("video") if video else None, target.overhead)
+        layers = tuple(t.ssrc for t in viewer.flow if t.kind == "video")
+        splice = viewer.lane.current if layers else None
+        shifted = splice is not None and not splice.plain
+        main = self.tracks.get("video")
+        ssrc = main.ssrc if main is not None and layers and not viewer.is_relay else 0
+        if layers == (ssrc,) and not shifted:
+            ssrc = 0
+        key = GroupKey(
+            viewer.shapes.get("audio"),
+            viewer.shapes.get("video") if layers else None,
+            layers,
+            ssrc,
+            target.overhead,
+            shifted,
+            viewer.red,
+        )
         group = self._groups.setdefault(key, Group(target.overhead))
-        group.add(target)
+        if splice is not None and shifted:
+            group.floor = max(group.floor, splice.start)
+            group.add(target, Shift(splice.shift, splice.timestamp, splice.picture, splice.tl0))
+        else:
+            group.add(target)
         viewer.group = group
 
-    def _wait(self, viewer: Viewer, video: Track) -> None:
-        self._waiting[viewer] = video.highest
-        self._change(lambda: self._join_group(viewer, video=False))
+    def _rejoin(self, viewer: Viewer) -> None:
+        """Let a live viewer go to the group that fits it now."""
+        if viewer.group is not None:
+            self._join_group(viewer)
 
-    def _end_waits(self) -> None:
-        """Let those who waited for a keyframe catch up from it."""
-        video = self.tracks["video"]
-        for viewer, since in list(self._waiting.items()):
-            if video.keyframe_position > since:
-                del self._waiting[viewer]
-                self._leave_group(viewer)
-                for kind, track in self.tracks.items():
-                    viewer.position[kind] = track.flushed
-                viewer.position["video"] = video.keyframe_position
-                self._catching_up.append(viewer)
-                self._port.hurry()
+    def _catch_up(self, viewer: Viewer) -> None:
+        """Serve a viewer from the rings until it can join a group again."""
+        self._leave_group(viewer)
+        if viewer not in self._catching_up and viewer in self.viewers:
+            self._catching_up.append(viewer)
+            self._port.hurry()
 
     def _admit(self, now: float) -> None:
         """Let those live who have caught up: from here on they get what the others get."""
         still: list[Viewer] = []
         for viewer in self._catching_up:
             if self._caught_up(viewer):
-                self._join_group(viewer, video="video" in viewer.legs)
+                self._join_group(viewer)
             else:
                 still.append(viewer)
         self._catching_up = still
 
+    def _spread(self) -> None:
+        """Take viewers with thin lines out of their groups when a keyframe begins.
+
+        They get it from the ring, paced, and join again once they have caught up. The ring is
+        their queue; `_drop_late` bounds it.
+        """
+        begun = {t for t in self.layers if t.keyframe_position >= t.flushed}
+        for viewer in self._thin:
+            if viewer.layer in begun and viewer.group is not None:
+                self._catch_up(viewer)
+
+    def _drop_late(self, now: float) -> None:
+        """Let a viewer that stays behind have no picture until the next keyframe."""
+        for viewer in list(self._catching_up):
+            layer = viewer.layer
+            if viewer.pace_bps and layer is not None and viewer.behind_s(layer) > MAX_BEHIND_S:
+                self._drop_picture(viewer)
+                if viewer.wanted is not None:
+                    viewer.waits.clear()
+                    self._wait(viewer, viewer.wanted, now)
+
     def _caught_up(self, viewer: Viewer) -> bool:
-        return all(
-            viewer.position[kind] >= track.flushed
-            for kind, track in self.tracks.items()
-            if kind in viewer.legs
-        )
+        return all(viewer.position[track] >= track.flushed for track in viewer.flow)
+
+    # ------------------------------------------------------------ layers
+
+    def _wait(self, viewer: Viewer, track: Track, now: float) -> None:
+        """Let a viewer wait for the next keyframe of a layer."""
+        viewer.waits[track] = track.keyframe_position
+        self._waiting.add(viewer)
+        self.request_keyframe(now, track)
+
+    def _end_waits(self, now: float) -> None:
+        """Let those who waited for a keyframe go on from it."""
+        for viewer in list(self._waiting):
+            for track, since in list(viewer.waits.items()):
+                if since < track.keyframe_position <= track.flushed:
+                    self._take_up(viewer, track, now)
+            if not viewer.waits:
+                self._waiting.discard(viewer)
+
+    def _take_up(self, viewer: Viewer, track: Track, now: float) -> None:
+        """Begin a layer at its last keyframe; an end viewer leaves the one that it had."""
+        self._leave_group(viewer)
+        start = track.keyframe_position
+        del viewer.waits[track]
+        if viewer.is_relay:
+            viewer.flow.append(track)
+            viewer.position[track] = start
+        elif not self._enter(viewer, track, start):
+            # The keyframe is older than what the viewer has seen.
+            self._wait(viewer, track, now)
+        self._catch_up(viewer)
+
+    def _enter(self, viewer: Viewer, track: Track, start: int) -> bool:
+        before = viewer.layer
+        if before is not None:
+            viewer.lane.leave(viewer.position[before])
+        if viewer.lane.enter(track, start) is None:
+            return False
+        if before is not None:
+            viewer.flow.remove(before)
+        viewer.layer = track
+        viewer.flow.append(track)
+        viewer.position[track] = start
+        return True
+
+    def _drop_picture(self, viewer: Viewer) -> None:
+        """Sound alone from here on."""
+        self._leave_group(viewer)
+        if viewer.layer is not None:
+            viewer.lane.leave(viewer.position[viewer.layer])
+            viewer.flow.remove(viewer.layer)
+            viewer.layer = None
+        self._catch_up(viewer)
+
+    def want(self, viewer: Viewer, track: Track | None, now: float) -> None:
+        """Let an end viewer go to a layer, None for sound alone."""
+        viewer.wanted = track
+        viewer.waits.clear()
+        self._waiting.discard(viewer)
+        present = viewer.layer
+        if track is None or (present is not None and self._smaller(track, present)):
+            # What fills the line stops at once: the smaller layer's keyframe needs the room.
+            self._change(lambda: self._drop_picture(viewer))
+        if track is not None and track is not present:
+            self._wait(viewer, track, now)
+
+    def _smaller(self, track: Track, than: Track) -> bool:
+        return self.layers.index(track) < self.layers.index(than)
+
+    def take(self, viewer: Viewer, rids: Iterable[str], now: float | None = None) -> None:
+        """Let a node below have these layers, and no others, from their next keyframe on."""
+        now = time.monotonic() if now is None else now
+        viewer.takes = frozenset(rids)
+        if viewer in self.viewers:
+            self._change(lambda: self._take(viewer, now))
+
+    def _take(self, viewer: Viewer, now: float) -> None:
+        takes = viewer.takes or frozenset()
+        gone = [t for t in viewer.flow if t.kind == "video" and t.rid not in takes]
+        for track in [t for t in viewer.waits if t.rid not in takes]:
+            del viewer.waits[track]
+        if gone:
+            self._leave_group(viewer)
+            for track in gone:
+                viewer.flow.remove(track)
+                viewer.silent[track] = viewer.position[track]
+            self._catch_up(viewer)
+        for track in self.layers:
+            if track.rid in takes and track not in viewer.flow and track not in viewer.waits:
+                self._wait(viewer, track, now)
+                if now - track.keyframe_at_s < FRESH_S and track.start_position(now) >= 0:
+                    self._take_up(viewer, track, now)
+
+    def _choose(self, now: float) -> None:
+        """Find the layer of each end viewer; tell upstream which layers are needed."""
+        audio = self.tracks.get("audio")
+        for track in self._by_ssrc.values():
+            track.sample(now)
+        self._sort_layers(now)
+        live = self._live_layers(now) if self.layers else []
+        rates = [t.known_bps for t in live]
+        audio_bps = audio.known_bps if audio is not None else 0.0
+        used: set[Track] = set()
+        thin: list[Viewer] = []
+        for viewer in self.viewers:
+            if "video" not in viewer.legs:
+                continue
+            if viewer.is_relay:
+                self._keep_counting(viewer)
+            else:
+                if viewer.switch_red(audio_bps, now):
+                    self._change(partial(self._rejoin, viewer))
+                chosen = viewer.choose(live, rates, audio_bps, now)
+                if chosen is not viewer.wanted:
+                    self.want(viewer, chosen, now)
+                viewer.pace_bps = viewer.pace(audio_bps, now)
+                if viewer.pace_bps and len(thin) < MAX_THIN:
+                    thin.append(viewer)
+            used.update(viewer.waits)
+            used.update(t for t in viewer.flow if t.kind == "video")
+            for track in viewer.waits:
+                self.request_keyframe(now, track)
+        self._thin = thin
+        self._drop_late(now)
+        needed = self._needed.update(used, now)
+        if needed != self._told and self.upstream is not None and len(self.layers) > 1:
+            self._told = needed
+            self.upstream.need(needed)
+
+    def _keep_counting(self, viewer: Viewer) -> None:
+        """Send one packet of a layer that a node leaves out, so that SRTP's count goes on."""
+        target = viewer.peer.target
+        for track, position in viewer.silent.items():
+            if track in viewer.flow or target is None:
+                continue
+            kept = track.get(track.highest)
+            if track.highest - position >= SILENT_POSITIONS and kept is not None:
+                viewer.silent[track] = track.highest
+                self.resend(target, [rtp.reshape(kept, viewer.shapes["video"])])
 
     # ------------------------------------------------------------ time
 
@@ -255,58 +581,95 @@ class Stream:
             target = viewer.peer.target
             if target is None:
                 continue
-            for kind, track in self.tracks.items():
-                if kind in viewer.legs:
-                    packets = viewer.pending(track, CATCH_UP_PACKETS)
-                    if packets:
-                        self.resend(target, packets)
+            for track in viewer.flow:
+                if viewer.pace_bps and track is viewer.layer:
+                    packets = viewer.paced(track, now)
+                else:
+                    packets = viewer.pending(track, CATCH_UP_PACKETS, now)
+                if packets:
+                    self.resend(target, packets)
             soon = soon or not self._caught_up(viewer)
-        if self._keyframe_wanted:
-            self.request_keyframe(now)
+        for track in list(self._keyframe_wanted):
+            self.request_keyframe(now, track)
+        if now - self._choose_at_s >= CHOOSE_EVERY_S:
+            self._choose_at_s = now
+            self._choose(now)
         if now - self._report_at_s >= REPORT_EVERY_S:
             self._report_at_s = now
             self._report_to(list(self.viewers), now)
+        if now - self._trials_at_s >= TRIAL_REPORT_EVERY_S:
+            self._trials_at_s = now
+            # The answer to a report tells the round trip, and that tells of a queue.
+            self._report_to([v for v in self.viewers if v.on_trial(now)][:MAX_THIN], now)
         if self.upstream is not None:
             soon = self.upstream.tick(now) or soon
         return soon
 
-    def request_keyframe(self, now: float) -> None:
-        """Pass a keyframe request up, merged: at most one a second leaves this node."""
-        video = self.tracks.get("video")
-        if video is None or self.upstream is None:
+    def request_keyframe(self, now: float, track: Track | None = None) -> None:
+        """Pass a keyframe request up, merged: at most one a second and layer leaves this node."""
+        track = track or self.tracks.get("video")
+        if track is None or self.upstream is None:
             return
-        if now - self._keyframe_asked_s < KEYFRAME_EVERY_S:
+        asked_s = self._keyframe_asked_s.get(track, 0.0)
+        if now - asked_s < KEYFRAME_EVERY_S:
             # One that arrived since the last request has answered this one as well.
-            self._keyframe_wanted = video.keyframe_at_s < self._keyframe_asked_s
+            if track.keyframe_at_s < asked_s:
+                self._keyframe_wanted.add(track)
+            else:
+                self._keyframe_wanted.discard(track)
             return
-        self._keyframe_asked_s = now
-        self._keyframe_wanted = False
-        self.upstream.ask_keyframe(video, now)
+        self._keyframe_asked_s[track] = now
+        self._keyframe_wanted.discard(track)
+        self.upstream.ask_keyframe(track, now)
 
     def _report_to(self, viewers: list[Viewer], now: float) -> None:
         """Send the sender reports of all tracks, in the publisher's time (RFC 3550 6.4.1)."""
+        made: dict[object, bytes] = {}
+        to: dict[bytes, list[Target]] = {}
+        for viewer in viewers:
+            target = viewer.peer.target
+            if target is None:
+                continue
+            splice = None if viewer.is_relay else viewer.lane.current
+            key = (viewer.is_relay, splice and (splice.track.ssrc, splice.timestamp))
+            if key not in made:
+                made[key] = self._reports(viewer, now)
+            to.setdefault(made[key], []).append(target)
+        for compound, targets in to.items():
+            if compound:
+                self._port.fanout.send_rtcp(targets, compound)
+
+    def _reports(self, viewer: Viewer, now: float) -> bytes:
         compound = b""
-        for track in self.tracks.values():
-            clock = track.sender_clock(now)
+        splice = None if viewer.is_relay else viewer.lane.current
+        tracks = self.all_tracks if viewer.is_relay else list(self.tracks.values())
+        for track in tracks:
+            source, added = track, 0
+            if splice is not None and track.kind == "video":
+                source, added = splice.track, splice.timestamp
+            clock = source.sender_clock(now)
             if clock is not None:
+                timestamp = clock[1] + added & 0xFFFFFFFF
                 compound += rtcp.sender_report(
-                    track.ssrc, clock[0], clock[1], track.packets, track.bytes
+                    track.ssrc, clock[0], timestamp, source.packets, source.bytes
                 ) + rtcp.sdes_cname(track.ssrc, self.name)
-        if compound and viewers:
-            targets = [v.peer.target for v in viewers if v.peer.target is not None]
-            self._port.fanout.send_rtcp(targets, compound)
+        return compound
 
     def goodbye(self) -> None:
         """Tell all viewers that the tracks end (RTCP BYE)."""
         # An empty receiver report opens the compound (RFC 3550 section 6.1).
-        compound = rtcp.receiver_report(0, []) + rtcp.bye([t.ssrc for t in self.tracks.values()])
+        compound = rtcp.receiver_report(0, []) + rtcp.bye([t.ssrc for t in self.all_tracks][:31])
         targets = [v.peer.target for v in self.viewers if v.peer.target is not None]
         self._port.fanout.send_rtcp(targets, compound)
 
     def track_of_ssrc(self, ssrc: int) -> Track | None:
-        """The track that goes out under an SSRC."""
+        """The track that has an SSRC."""
         return self._by_ssrc.get(ssrc)
 
     def clock_changed(self) -> None:
         """The relation of RTP to NTP time has changed: tell everybody at the next tick."""
         self._report_at_s = 0.0
+
+
+def _position(track: Track, kept: bytes) -> int:
+    return track.position_of(kept[2] << 8 | kept[3])

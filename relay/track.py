@@ -15,6 +15,10 @@ from relay.sdp import Format
 # Two seconds of repair at 8 Mbit/s; at 1 Mbit/s it reaches back over several keyframes.
 VIDEO_RING = 2048
 AUDIO_RING = 512
+# A layer counts as there for this long after its last packet, or after the parent's last word.
+LIVE_S = 1.5
+ANNOUNCED_S = 12.0
+SAMPLE_S = 0.5
 # A joiner is started from a keyframe no older than this: more would be a burst of stale picture.
 MAX_KEYFRAME_AGE_S = 5.0
 # Packets that came out of order, whose time of forwarding is remembered.
@@ -36,8 +40,10 @@ class SenderClock:
 class Track:
     """The packets of one audio or video line.
 
-    `flushed` is the position up to which the live viewers were served; a joiner that has caught
-    up with it can join them.
+    A picture may have several: each layer is a track of its own, named by `rid`. `flushed` is the
+    position up to which the live viewers were served; a joiner that has caught up with it can join
+    them. `bitrate_bps` is measured here, `announced_bps` is what the parent says of a layer that
+    does not flow to this node, at `announced_s`.
     """
 
     __slots__ = (
@@ -47,6 +53,11 @@ class Track:
         "_keyframe_timestamp",
         "_mask",
         "_ring",
+        "_sampled_bytes",
+        "_sampled_s",
+        "announced_bps",
+        "announced_s",
+        "bitrate_bps",
         "bytes",
         "clock",
         "flushed",
@@ -60,13 +71,17 @@ class Track:
         "late",
         "numbering",
         "packets",
+        "rid",
         "ssrc",
+        "vp8",
     )
 
-    def __init__(self, fmt: Format, ssrc: int) -> None:
+    def __init__(self, fmt: Format, ssrc: int, rid: str = "") -> None:
         self.format = fmt
         self.kind = fmt.kind
         self.ssrc = ssrc
+        self.rid = rid
+        self.vp8 = fmt.codec == "VP8"
         self.numbering = Numbering(fmt.clock_rate)
         size = VIDEO_RING if fmt.kind == "video" else AUDIO_RING
         self._ring: list[bytes | None] = [None] * size
@@ -86,6 +101,11 @@ class Track:
         self.late: dict[int, float] = {}
         self.packets = 0
         self.bytes = 0
+        self.bitrate_bps = 0.0
+        self.announced_bps = 0.0
+        self.announced_s = -1e9
+        self._sampled_s = 0.0
+        self._sampled_bytes = 0
 
     def insert(
         self, data: bytes, parsed: rtp.Ingest, source: int, stamp: int, now: float
@@ -170,6 +190,29 @@ class Track:
         if self.keyframe_position <= self.highest - self._mask:
             return -1
         return self.keyframe_position
+
+    def sample(self, now: float) -> None:
+        """Measure the bitrate; called a few times a second."""
+        gone = now - self._sampled_s
+        if gone < SAMPLE_S:
+            return
+        rate = 8 * (self.bytes - self._sampled_bytes) / gone
+        if not self._sampled_bytes or not rate:
+            self._sampled_bytes = self.bytes
+        else:
+            self._sampled_bytes = self.bytes
+            # Rates rise and fall with what is shown: a mean over about two seconds.
+            self.bitrate_bps += (rate - self.bitrate_bps) * (0.25 if self.bitrate_bps else 1.0)
+        self._sampled_s = now
+
+    @property
+    def known_bps(self) -> float:
+        """The bitrate as measured, else as announced, else 0."""
+        return self.bitrate_bps or self.announced_bps
+
+    def live(self, now: float) -> bool:
+        """Whether packets come, or would come if they were asked for."""
+        return now - self.last_arrival_s < LIVE_S or now - self.announced_s < ANNOUNCED_S
 
     def sender_clock(self, now: float) -> tuple[int, int] | None:
         """NTP time and RTP timestamp of this moment, drawn on from the last sender report.

@@ -62,7 +62,7 @@ def parse_have(header: str) -> dict[int, int]:
     have: dict[int, int] = {}
     for part in header.split(",")[:16] if header.isascii() else ():
         ssrc, _, sequence = part.strip().partition(":")
-        if ssrc.isdigit() and sequence.isdigit() and len(ssrc) <= 10 and len(sequence) <= 5:
+        if ssrc.isdecimal() and sequence.isdecimal() and len(ssrc) <= 10 and len(sequence) <= 5:
             have[int(ssrc)] = int(sequence) & 0xFFFF
     return have
 

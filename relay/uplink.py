@@ -17,12 +17,13 @@ from typing import cast
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from relay import ice, sdp, tree
 from relay.errors import HandshakeFailed, Refused
 from relay.peer import NodeCertificate, Peer
 from relay.port import Port
-from relay.sdp import Leg, Local, Setup
+from relay.sdp import Layer, Leg, Local, Setup
 
 log = logging.getLogger("relay.uplink")
 
@@ -41,6 +42,26 @@ class Link:
     peer: Peer
     legs: list[Leg]
     location: str
+
+
+class LayerSaid(BaseModel):
+    """What a parent says of one layer of a stream's picture."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    rid: str = Field(max_length=16)
+    ssrc: int = Field(ge=0, le=0xFFFFFFFF)
+    rtx_ssrc: int = Field(default=0, ge=0, le=0xFFFFFFFF)
+    bitrate_bps: int = Field(default=0, ge=0)
+    live: bool = True
+
+
+class LayersAnswer(BaseModel):
+    """The parent's answer to `PUT .../layers`."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    layers: list[LayerSaid] = Field(max_length=sdp.MAX_LAYERS)
 
 
 class Uplink:
@@ -149,7 +170,7 @@ class Uplink:
                 503, f"The parent node {self.url} does not answer ({type(exc).__name__}).", 2
             ) from exc
         if status != 201:
-            retry_s = int(retry) if retry.isascii() and retry.isdigit() and len(retry) < 6 else None
+            retry_s = int(retry) if retry.isascii() and retry.isdecimal() and len(retry) < 6 else None
             if status not in (401, 403, 404, 409, 503, 508):
                 status, retry_s = 502, 2
             raise Refused(status, body.strip()[:300] or f"The parent answered {status}.", retry_s)
@@ -256,6 +277,25 @@ class Uplink:
             except TimeoutError:
                 continue
         return peer.why
+
+    async def take_layers(self, link: Link, rids: list[str]) -> list[Layer] | None:
+        """Tell the parent which layers to send; returns those that it has, the smallest first.
+
+        None when the parent does not answer, or does not know of layers.
+        """
+        try:
+            async with self.http.put(
+                f"{link.location}/layers", json={"layers": rids}, headers=self.headers(())
+            ) as response:
+                if response.status != 200:
+                    return None
+                answer = LayersAnswer.model_validate_json(await response.content.read(MAX_ANSWER))
+        except (TimeoutError, aiohttp.ClientError, OSError, ValidationError) as exc:
+            log.debug("layers %s: %s", link.location, exc)
+            return None
+        return [
+            Layer(n.rid, n.ssrc, n.rtx_ssrc, n.bitrate_bps if n.live else 0) for n in answer.layers
+        ]
 
     async def leave(self, link: Link) -> None:
         """Tell the parent that this session ends, and forget the peer."""

@@ -6,7 +6,9 @@ import secrets
 from typing import TYPE_CHECKING
 
 from relay import packet as rtp
-from relay import rtcp
+from relay import red, rtcp
+from relay.lane import Lane, Splice
+from relay.layers import Chooser, Line
 from relay.packet import Shape
 from relay.sdp import Leg
 
@@ -19,8 +21,24 @@ if TYPE_CHECKING:
 # that asks for more has a line that repeating would only choke.
 REPAIR_BURST = 300.0
 REPAIR_PER_S = 150.0
+# Of a line that is known to be thin, repeats may take this part: what was lost because the line is
+# full would only fill it again.
+REPAIR_SHARE = 0.4
+REPAIR_BYTES = 1200
 # A node asks for many viewers, and for a whole gap after it has changed parents.
 RELAY_FACTOR = 10.0
+# Redundant audio is sent for so long after the last loss, and at first until reports come.
+RED_AFTER_LOSS_S = 30.0
+RED_AT_FIRST_S = 8.0
+LOSS_COUNTS = 0.004
+# A keyframe is spread out where the estimate is not this much above what is sent; after a fall
+# of the estimate more room is asked for. Chromium's own bound is 1.5.
+THIN_ROOM = 1.3
+WARY_ROOM = 3.0
+WARY_S = 15.0
+PACE_OF_ESTIMATE = 1.1
+PACE_OF_NEED = 1.5
+MAX_PACED_BYTES = 2400
 # A packet that went out less than a round trip ago may still be under way: a request for it then
 # says nothing. A node asks every few milliseconds until it has it; a browser asks again after just
 # one round trip, and means it.
@@ -38,30 +56,49 @@ REPLAY_WINDOW = 1000
 class Viewer:
     """Belongs to the forwarding thread from `Stream.add_viewer` on.
 
-    `legs` are what was agreed for each kind ("audio", "video"). `position` is the next packet to
-    send per kind while the viewer still catches up.
+    `legs` are what was agreed for each kind ("audio", "video"). `flow` are the tracks that it gets;
+    `position` is the next packet of each to send while the viewer catches up. `waits` are layers
+    that it will get from their next keyframe on, with the position that this must lie behind.
+
+    An end viewer gets one video layer: it has `layer`, and is to have `wanted` (None: no picture).
+    A node below (`is_relay`) gets the layers whose names are in `takes` (None: all); `silent` has
+    those that it once had, with the last position sent.
     """
 
     __slots__ = (
+        "_began_s",
+        "_chooser",
+        "_lost_s",
+        "_paced_bytes",
+        "_paced_s",
         "_repair_at_s",
         "_repair_tokens",
         "_repeated",
-        "_rtx_sequence",
+        "_rtx_sequences",
         "bad_rtcp",
+        "flow",
         "fraction_lost",
         "group",
         "is_relay",
         "jitter_s",
         "keyframe_requests",
+        "lane",
+        "layer",
         "legs",
+        "line",
         "nacks",
+        "pace_bps",
         "peer",
         "position",
-        "remb_bps",
+        "red",
         "resent",
         "rtt_s",
         "shapes",
+        "silent",
         "stream",
+        "takes",
+        "waits",
+        "wanted",
     )
 
     def __init__(self, stream: Stream, peer: Peer, legs: dict[str, Leg], is_relay: bool) -> None:
@@ -71,20 +108,86 @@ class Viewer:
         self.is_relay = is_relay
         self.shapes = {k: Shape.negotiated(g.payload_type, g.extensions) for k, g in legs.items()}
         self.group: object = None
-        self.position: dict[str, int] = {}
+        self.flow: list[Track] = []
+        self.position: dict[Track, int] = {}
+        self.waits: dict[Track, int] = {}
+        self.layer: Track | None = None
+        self.wanted: Track | None = None
+        self.lane = Lane()
+        self.line = Line()
+        self.takes: frozenset[str] | None = None
+        self.silent: dict[Track, int] = {}
         self.nacks = 0
         self.resent = 0
         self.keyframe_requests = 0
         self.fraction_lost = 0.0
         self.jitter_s = 0.0
         self.rtt_s = 0.0
-        self.remb_bps = 0
         self.bad_rtcp = 0
-        self._rtx_sequence = secrets.randbits(15)
+        self.red = -1
+        self.pace_bps = 0.0
+        self._paced_s = 0.0
+        self._paced_bytes = 0.0
+        self._began_s = 0.0
+        self._lost_s = -1e9
+        self._chooser: Chooser | None = None
+        self._rtx_sequences: dict[int, int] = {}
         self._repair_tokens = REPAIR_BURST
         self._repair_at_s = 0.0
-        # By kind and position: when a packet was repeated last.
-        self._repeated: dict[tuple[str, int], float] = {}
+        # By SSRC and position: when a packet was repeated last.
+        self._repeated: dict[tuple[int, int], float] = {}
+
+    @property
+    def remb_bps(self) -> int:
+        """What the viewer's receiver estimates for its line; 0 when it has not said."""
+        return self.line.remb_bps
+
+    @property
+    def sound_only(self) -> bool:
+        """Whether the line is too thin for any picture."""
+        return self._chooser is not None and self.wanted is None
+
+    def begin(self, layers: int, now: float) -> int:
+        """The layer to begin with, of so many: the smallest, a thin line is not yet known."""
+        self._chooser = Chooser(now)
+        return 0
+
+    def switch_red(self, audio_bps: float, now: float) -> bool:
+        """Whether redundant audio begins or ends now; `red` is then its payload type, or -1.
+
+        It helps a line that loses packets, and harms one that is too thin for what it has.
+        """
+        audio = self.legs.get("audio")
+        if audio is None or audio.red_type < 0:
+            return False
+        if not self._began_s:
+            self._began_s = now
+        lossy = now - self._lost_s < RED_AFTER_LOSS_S or now - self._began_s < RED_AT_FIRST_S
+        video_bps = self.layer.known_bps if self.layer is not None else 0.0
+        need_bps = video_bps + (1 + red.DEPTH) * audio_bps
+        room = not self.line.remb_bps or self.line.remb_bps > need_bps
+        wanted = audio.red_type if lossy and room and not self.sound_only else -1
+        changed, self.red = wanted != self.red, wanted
+        return changed
+
+    def on_trial(self, now: float) -> bool:
+        """Whether it is being found out what the line carries: reports are due more often."""
+        return self._chooser is not None and self._chooser.trying(self.line, now)
+
+    def choose(
+        self, live: list[Track], rates: list[float], audio_bps: float, now: float
+    ) -> Track | None:
+        """The layer to get from now on, None for sound alone."""
+        chooser = self._chooser
+        if chooser is None or not live:
+            return self.wanted
+        if self.wanted is not None:
+            # Layers come and go; a viewer whose layer went is on the next smaller one.
+            order = self.stream.layers
+            here = order.index(self.wanted)
+            chooser.current = max(0, sum(order.index(t) <= here for t in live) - 1)
+        index = chooser.choose(self.line, rates, audio_bps, now)
+        return live[index] if index >= 0 else None
 
     def on_rtp(self, data: bytes, now: float) -> None:
         """A viewer sends no media; what comes is passed over."""
@@ -98,23 +201,33 @@ class Viewer:
             match report:
                 case rtcp.Nack():
                     self._repair(report, now)
-                case rtcp.Pli() | rtcp.Fir():
-                    self.keyframe_requests += 1
-                    self.stream.request_keyframe(now)
+                case rtcp.Pli():
+                    self._keyframe(report.media_ssrc, now)
+                case rtcp.Fir():
+                    for ssrc in report.media_ssrcs[:8]:
+                        self._keyframe(ssrc, now)
                 case rtcp.Remb():
-                    self.remb_bps = report.bitrate_bps
+                    self.line.estimated(report.bitrate_bps, now)
                 case rtcp.ReceiverReport() | rtcp.SenderReport():
                     for block in report.reports:
                         self._report(block, now)
                 case _:
                     pass
 
+    def _keyframe(self, ssrc: int, now: float) -> None:
+        self.keyframe_requests += 1
+        track = self.stream.track_of_ssrc(ssrc) if self.is_relay else self.layer
+        self.stream.request_keyframe(now, track or self.wanted)
+
     def _report(self, block: rtcp.ReportBlock, now: float) -> None:
         track = self.stream.track_of_ssrc(block.ssrc)
         if track is None:
             return
+        if block.fraction_lost > 256 * LOSS_COUNTS:
+            self._lost_s = now
         if track.kind == "video" or "video" not in self.legs:
             self.fraction_lost = block.fraction_lost / 256
+            self.line.reported(self.fraction_lost, now)
             self.jitter_s = block.jitter / track.format.clock_rate
         clock = track.sender_clock(now)
         if block.lsr and clock is not None:
@@ -122,6 +235,7 @@ class Viewer:
             rtt = (rtcp.ntp_middle(clock[0]) - block.lsr - block.dlsr) & 0xFFFFFFFF
             if rtt < 10 * 65536:
                 self.rtt_s = rtt / 65536
+                self.line.took(self.rtt_s)
 
     def _repair(self, nack: rtcp.Nack, now: float) -> None:
         """Answer from the ring: RTX where agreed, else the very same packet again."""
@@ -130,63 +244,158 @@ class Viewer:
         if track is None or target is None or track.kind not in self.legs:
             return
         self.nacks += len(nack.seqs)
+        if track.kind == "audio" and self.legs["audio"].red_type >= 0:
+            # The number may have gone out in the other form: SRTP must not encrypt it twice.
+            return
         gone = now - self._repair_at_s
         self._repair_at_s = now
-        factor = RELAY_FACTOR if self.is_relay else 1.0
-        self._repair_tokens = min(
-            REPAIR_BURST * factor, self._repair_tokens + gone * REPAIR_PER_S * factor
-        )
+        per_s = self._repairs_per_s()
+        burst = per_s * REPAIR_BURST / REPAIR_PER_S
+        self._repair_tokens = min(burst, self._repair_tokens + gone * per_s)
         leg, shape = self.legs[track.kind], self.shapes[track.kind]
         most = COPIES_AGAIN if len(nack.seqs) <= FEW else 1
         answers: list[bytes] = []
         for sequence in nack.seqs:
-            position = track.position_of(sequence)
-            kept = track.get(position)
-            if kept is None:
+            found = self._packet(track, sequence, shape)
+            if found is None:
                 continue
-            copies = min(most, self._copies(track, position, now))
+            shaped, age, source, position = found
+            copies = min(most, self._copies(source, position, now))
             if self._repair_tokens < copies:
                 continue
-            shaped = rtp.reshape(kept, shape)
-            rtx = leg.rtx_type >= 0 and leg.rtx_ssrc
-            if not rtx and track.highest - position >= REPLAY_WINDOW:
+            repair_ssrc = leg.repair_of(track.ssrc) if leg.rtx_type >= 0 else 0
+            if not repair_ssrc and age >= REPLAY_WINDOW:
                 continue
+            if repair_ssrc:
+                shaped = rtp.stamped(shaped, shape, rtp.abs_send_time(now))
             for _ in range(copies):
-                if rtx:
-                    answers.append(rtp.rtx(shaped, leg.rtx_type, leg.rtx_ssrc, self._rtx_sequence))
-                    self._rtx_sequence = (self._rtx_sequence + 1) & 0xFFFF
+                if repair_ssrc:
+                    number = self._rtx_number(repair_ssrc)
+                    answers.append(rtp.rtx(shaped, leg.rtx_type, repair_ssrc, number))
                 else:
                     answers.append(shaped)
             self._repair_tokens -= copies
             if copies:
-                self._note_repeat(track, position, now)
+                self._note_repeat(source, position, now)
         if answers:
             self.resent += len(answers)
             self.stream.resend(target, answers)
+
+    def _repairs_per_s(self) -> float:
+        """How many packets a second may be repeated."""
+        if self.is_relay:
+            return REPAIR_PER_S * RELAY_FACTOR
+        if not self.line.remb_bps:
+            return REPAIR_PER_S
+        return min(REPAIR_PER_S, REPAIR_SHARE * self.line.remb_bps / 8 / REPAIR_BYTES)
 
     def _copies(self, track: Track, position: int, now: float) -> int:
         """How often to repeat a packet now: not while it may still be under way."""
         rtt_s = self.rtt_s * (HOLD_RTT_NODE if self.is_relay else HOLD_RTT)
         hold_s = min(HOLD_MAX_S, max(HOLD_MIN_S, rtt_s or HOLD_UNKNOWN_S))
-        repeated = self._repeated.get((track.kind, position))
+        repeated = self._repeated.get((track.ssrc, position))
         if now - max(repeated or 0.0, track.late.get(position, 0.0)) < hold_s:
             return 0
         return 1 if repeated is None else COPIES_AGAIN
 
     def _note_repeat(self, track: Track, position: int, now: float) -> None:
-        self._repeated[track.kind, position] = now
+        self._repeated[track.ssrc, position] = now
         if len(self._repeated) > MAX_REPEATED:
             del self._repeated[next(iter(self._repeated))]
 
-    def pending(self, track: Track, limit: int) -> list[bytes]:
+    def _rtx_number(self, ssrc: int) -> int:
+        """The next sequence number of a line of repeats."""
+        number = self._rtx_sequences.get(ssrc)
+        if number is None:
+            number = secrets.randbits(15)
+        self._rtx_sequences[ssrc] = (number + 1) & 0xFFFF
+        return number
+
+    def _packet(
+        self, track: Track, sequence: int, shape: Shape
+    ) -> tuple[bytes, int, Track, int] | None:
+        """The packet that this viewer knows under a number.
+
+        With it: how many ago it was, and the track and position where the ring has it.
+        """
+        if self.is_relay or track.kind != "video":
+            position = track.position_of(sequence)
+            kept = track.get(position)
+            if kept is None:
+                return None
+            return rtp.reshape(kept, shape), track.highest - position, track, position
+        current = self.lane.current
+        if current is None:
+            # Nothing was sent yet: the numbers will be the track's own.
+            current = Splice(track, track.highest, track.highest, plain=True)
+            located: tuple[Splice, int] | None = (current, track.position_of(sequence))
+        else:
+            located = self.lane.locate(sequence)
+        if located is None:
+            return None
+        splice, position = located
+        kept = splice.track.get(position)
+        if kept is None:
+            return None
+        age = current.track.highest + current.shift - (position + splice.shift)
+        shaped = self._dress(rtp.reshape(kept, shape), splice, track.ssrc)
+        return shaped, age, splice.track, position
+
+    def _dress(self, shaped: bytes, splice: Splice, ssrc: int) -> bytes:
+        """A packet of a layer under the one SSRC and line of numbers that the viewer sees."""
+        if splice.track.ssrc != ssrc:
+            shaped = rtp.under(shaped, ssrc)
+        return splice.apply(shaped, splice.track.format.codec)
+
+    def pace(self, audio_bps: float, now: float) -> float:
+        """Bitrate at which a keyframe goes out to this viewer; 0 where its line needs no care."""
+        estimate = self.line.remb_bps
+        if self.is_relay or not estimate or self.layer is None:
+            return 0.0
+        need = self.layer.known_bps + audio_bps
+        wary = now - self.line.fell_s < WARY_S
+        if estimate > (WARY_ROOM if wary else THIN_ROOM) * need:
+            return 0.0
+        return max(PACE_OF_ESTIMATE * estimate, PACE_OF_NEED * need)
+
+    def paced(self, track: Track, now: float) -> list[bytes]:
+        """What may leave now of the picture of a viewer with a thin line."""
+        gone = min(now - self._paced_s, 0.1)
+        self._paced_s = now
+        self._paced_bytes = min(MAX_PACED_BYTES, self._paced_bytes + gone * self.pace_bps / 8)
+        found: list[bytes] = []
+        while self._paced_bytes > 0 and (packets := self.pending(track, 1, now)):
+            found += packets
+            self._paced_bytes -= len(packets[0])
+        return found
+
+    def behind_s(self, track: Track) -> float:
+        """How much of a track waits for this viewer, in seconds of media."""
+        first = next(
+            (k for p in range(self.position[track], track.flushed) if (k := track.get(p))), None
+        )
+        newest = track.get(track.highest)
+        if first is None or newest is None:
+            return 0.0
+        here, there = (int.from_bytes(k[4:8], "big") for k in (first, newest))
+        return rtp.ts_delta(there, here) / track.format.clock_rate
+
+    def pending(self, track: Track, limit: int, now: float) -> list[bytes]:
         """The next packets of a track for a viewer that catches up, at most `limit`."""
         shape = self.shapes[track.kind]
-        at, end = max(self.position[track.kind], track.oldest), track.flushed
+        splice = self.lane.current if track is self.layer else None
+        ssrc = self.stream.tracks[track.kind].ssrc
+        leg = self.legs[track.kind]
+        stamp = rtp.abs_send_time(now) if leg.rtx_type >= 0 and leg.rtx_ssrc else -1
+        at, end = max(self.position[track], track.oldest), track.flushed
         found: list[bytes] = []
         while at < end and len(found) < limit:
             kept = track.get(at)
             if kept is not None:
-                found.append(rtp.reshape(kept, shape))
+                shaped = rtp.reshape(kept, shape)
+                if stamp >= 0:
+                    shaped = rtp.stamped(shaped, shape, stamp)
+                found.append(shaped if splice is None else self._dress(shaped, splice, ssrc))
             at += 1
-        self.position[track.kind] = at
+        self.position[track] = at
         return found

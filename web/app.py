@@ -16,6 +16,7 @@ from relay import endpoints
 from relay.errors import SettingError
 from relay.node import Node
 from web import pages
+from web.workers import Team
 
 log = logging.getLogger("web.app")
 
@@ -23,28 +24,43 @@ STOP_WITHIN_S = 3.0
 """A stopping node has told its viewers and closed its sockets after this long, or is cut off."""
 
 
-def build_app(node: Node) -> web.Application:
-    """The node's signalling and API (`relay.endpoints`) and its pages (`web.pages`) as one app."""
-    app = web.Application()
+def build_app(node: Node, team: Team | None = None) -> web.Application:
+    """The node's signalling and API (`relay.endpoints`) and its pages (`web.pages`) as one app.
+
+    `team` passes viewers on to the node's other processes, if it has any.
+    """
+    app = web.Application(middlewares=[team.front] if team is not None else [])
     endpoints.add_routes(app, node)
     pages.add_pages(app, node)
     return app
 
 
-async def serve(node: Node, *, host: str, port: int) -> None:
-    """Runs a node until SIGTERM or SIGINT, then stops it cleanly.
+async def serve(
+    node: Node, *, host: str, port: int, drain_s: float = 0.0, team: Team | None = None
+) -> None:
+    """Runs a node until SIGTERM, SIGINT or a drain, then stops it cleanly.
+
+    `drain_s` is how long SIGTERM lets it hand its viewers over first; a second signal cuts that
+    short, and SIGINT never waits.
 
     Raises `relay.errors.SettingError` when the UDP or the TCP port cannot be had.
     """
     _allow_many_connections()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+
+    def terminate() -> None:
+        if drain_s > 0 and not node.draining:
+            node.crowd.start_drain(drain_s)
+        else:
+            stop.set()
+
+    loop.add_signal_handler(signal.SIGTERM, terminate)
+    loop.add_signal_handler(signal.SIGINT, stop.set)
 
     # Media first: a node that answers on HTTP can take a publisher at once.
     await node.start()
-    runner = web.AppRunner(build_app(node), access_log=None, shutdown_timeout=0.5)
+    runner = web.AppRunner(build_app(node, team), access_log=None, shutdown_timeout=0.5)
     try:
         await runner.setup()
         try:
@@ -54,13 +70,17 @@ async def serve(node: Node, *, host: str, port: int) -> None:
                 f"cannot open TCP {host}:{port}: {os.strerror(error.errno or 0)}. "
                 "Choose another --port or stop the program that uses it."
             ) from error
+        if team is not None:
+            await team.start()
         _settle_memory()
         log.info("ready url=http://%s:%d", f"[{host}]" if ":" in host else host, port)
-        await stop.wait()
+        await _either(stop, node.crowd.drained)
         log.info("stopping")
     finally:
         try:
             async with asyncio.timeout(STOP_WITHIN_S):
+                if team is not None:
+                    await team.stop()
                 # The server answers until its node has said goodbye: who asks meanwhile gets a 503.
                 await node.stop()
                 await runner.cleanup()
@@ -71,11 +91,20 @@ async def serve(node: Node, *, host: str, port: int) -> None:
 def _settle_memory() -> None:
     """Takes what the start has made out of garbage collection for good.
 
-    A full collection held up both threads for 50 ms, most of it spent on modules; and because it
-    waits for new objects to grow with the old ones, ended peers (they are cycles) stayed for long.
+    A full collection held up both threads for 50 ms, most of it spent on modules.
     """
     gc.collect()
     gc.freeze()
+
+
+async def _either(*events: asyncio.Event) -> None:
+    """Returns when the first of the events is set."""
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
 
 
 def _allow_many_connections() -> None:

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, get_origin
 
@@ -143,6 +143,13 @@ _METAVARS = {
     "advertise": "ADDRESS",
     "linger_s": "SECONDS",
     "publisher_grace_s": "SECONDS",
+    "max_viewers": "NUMBER",
+    "max_packets_per_s": "NUMBER",
+    "max_memory_mb": "NUMBER",
+    "siblings": "URL",
+    "public_url": "URL",
+    "drain_s": "SECONDS",
+    "workers": "NUMBER",
 }
 
 
@@ -161,13 +168,27 @@ def _relay(args: argparse.Namespace) -> int:
 
     from relay.errors import SettingError
     from relay.node import Node
-    from web import app
+    from web import app, workers
 
-    relay = settings.relay
+    relay, number = settings.relay, workers.worker_number()
+    count = relay.workers
+    # The environment would show a worker's secret to what it starts, but it starts nothing.
+    secret = os.environ.get(workers.SECRET_VARIABLE, "") if number else workers.new_secret()
+    http_host = relay.host
+    if number:
+        relay, http_host = workers.worker_settings(relay, number), workers.LOOPBACK
     config = relay.node_config()
+    if number or count > 1:
+        config = replace(config, access=config.access.with_secret(secret))
+    if number:
+        config = replace(config, parent_token=secret)
 
     async def run() -> None:
-        await app.serve(Node(config), host=relay.host, port=relay.port)
+        node = Node(config)
+        team = None
+        if not number and count > 1:
+            team = workers.Team(node, count, secret, args.argv)
+        await app.serve(node, host=http_host, port=relay.port, drain_s=relay.drain_s, team=team)
 
     try:
         asyncio.run(run())
@@ -345,6 +366,29 @@ def _status(args: argparse.Namespace) -> int:
         raise CommandFailed(str(error)) from error
 
 
+def _drain_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("url", metavar="URL", help="the node that is to stop")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=20.0,
+        metavar="N",
+        help="how long it may take to hand its viewers over (default: 20)",
+    )
+
+
+def _drain(args: argparse.Namespace) -> int:
+    from web import drain
+
+    try:
+        asyncio.run(drain.run(args.url, args.seconds, os.environ.get("TERRACE_TOKEN", "")))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    except drain.NotDrained as error:
+        raise CommandFailed(str(error)) from error
+    return 0
+
+
 def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
     _settings_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
@@ -405,6 +449,13 @@ COMMANDS = {
         _status,
         "A token, where the node asks for one, is read from TERRACE_TOKEN.",
     ),
+    "drain": Command(
+        "take a node out of service: its viewers go to its siblings, then it stops",
+        "terrace drain http://127.0.0.1:8740 --seconds 30",
+        _drain_arguments,
+        _drain,
+        "A token that may relay, where the node asks for one, is read from TERRACE_TOKEN.",
+    ),
     "doctor": Command(
         "say what is wrong on this machine: ports, kernel, clock, disk, parent",
         "terrace doctor --config /etc/terrace/terrace.toml",
@@ -461,6 +512,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from web.settings import SettingsError
 
+    args.argv = arguments
     try:
         return COMMANDS[args.command].run(args)
     except (UsageError, SettingsError) as error:

@@ -172,12 +172,12 @@ async def _start(name: str, arguments: list[str], logs: Path) -> _Child:
             # In a group of its own: Ctrl-C in the terminal goes to the demo alone, which ends
             # them in order.
             start_new_session=True,
-            preexec_fn=_die_with_parent(),
+            preexec_fn=die_with_parent(),
         )
     return _Child(name, process, log)
 
 
-def _die_with_parent() -> Callable[[], None] | None:
+def die_with_parent() -> Callable[[], None] | None:
     """What a child does before it starts, so that it cannot outlive this process."""
     try:
         prctl = ctypes.CDLL(None, use_errno=True).prctl

@@ -29,10 +29,10 @@ from aiohttp import hdrs, web
 from aiohttp.helpers import ETag
 from markupsafe import Markup
 
-HERE: Final = Path(__file__).parent
+from relay import tree
+from relay.errors import Refused
 
-STREAM_NAME: Final = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~-]{1,64}\Z")
-"""What a stream may be called: one URL segment that needs no escaping."""
+HERE: Final = Path(__file__).parent
 
 LANGUAGES: Final = {"en": "en", "zh": "zh-CN"}
 """Language code in URLs, cookies and file names -> the tag of `<html lang>`."""
@@ -59,6 +59,14 @@ PAGE_HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-cache",
     "Vary": "Accept-Language, Cookie, Accept-Encoding",
+}
+
+# A full or draining node names a sibling, which the watch page then asks; which one is not known
+# when the page is sent.
+WATCH_HEADERS: Final = PAGE_HEADERS | {
+    "Content-Security-Policy": PAGE_HEADERS["Content-Security-Policy"].replace(
+        "connect-src 'self'", "connect-src 'self' http: https:"
+    )
 }
 
 # Paths whose callers are programs: they get the node's own plain answers, never a page.
@@ -210,7 +218,7 @@ class Pages:
         )
         self._templates = {
             page: environment.get_template(f"{page}.html")
-            for page in ("index", "watch", "present", "error")
+            for page in ("index", "watch", "present", "tree", "error")
         }
         self._page = functools.lru_cache(RENDERED_PAGES)(self._render)
 
@@ -267,7 +275,8 @@ class Pages:
         # An error page shows whatever name was asked for; keeping those would push out good ones.
         make = self._page if status == HTTPStatus.OK else self._render
         document = make(page, language, stream, status)
-        response = document.response(request, PAGE_HEADERS, status)
+        headers = WATCH_HEADERS if page == "watch" else PAGE_HEADERS
+        response = document.response(request, headers, status)
         response.headers["Content-Language"] = LANGUAGES[language]
         if asked == language:
             response.set_cookie(
@@ -287,9 +296,15 @@ class Pages:
         """`GET /present/{stream}`: the presenter's desk."""
         return self._about_stream(request, "present")
 
+    async def tree(self, request: web.Request) -> web.Response:
+        """`GET /tree`: this node and all below it, and where a complaint begins."""
+        return self._answer(request, "tree")
+
     def _about_stream(self, request: web.Request, page: str) -> web.Response:
         stream = request.match_info["stream"]
-        if STREAM_NAME.match(stream) is None:
+        try:
+            tree.check_stream_name(stream)
+        except Refused:
             return self._answer(request, "error", stream[:80], HTTPStatus.NOT_FOUND)
         return self._answer(request, page, stream)
 
@@ -333,6 +348,7 @@ def add_pages(app: web.Application, node: PageNode) -> None:
     app.middlewares.append(pages.error_page)
     # Not aiohttp's own pattern for a segment: it passes over names with braces.
     app.router.add_get("/", pages.index)
+    app.router.add_get("/tree", pages.tree)
     app.router.add_get("/watch/{stream:[^/]+}", pages.watch)
     app.router.add_get("/present/{stream:[^/]+}", pages.present)
     app.router.add_get("/static/{version}/{name}", pages.static)

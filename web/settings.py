@@ -35,12 +35,21 @@ DEFAULT_FILE = Path("terrace.toml")
 ENVIRONMENT_PREFIX = "TERRACE_"
 
 # Variables that carry the prefix and belong to a command, not to a node's settings.
-OTHER_VARIABLES = frozenset({"TERRACE_CONFIG", "TERRACE_SEND", "TERRACE_TOKEN"})
+OTHER_VARIABLES = frozenset(
+    {
+        "TERRACE_CONFIG",
+        "TERRACE_SEND",
+        "TERRACE_TOKEN",
+        "TERRACE_WORKER",
+        "TERRACE_WORKER_SECRET",
+    }
+)
 
 LISTS_IN_WORDS = {
     "parents": "parent",
     "public_keys": "public-key",
     "advertise": "advertise",
+    "siblings": "sibling",
 }
 
 
@@ -66,18 +75,30 @@ def _host(value: str) -> str:
 
 
 def _parent(value: str) -> str:
+    return _url(value, "a parent")
+
+
+def _url(value: str, what: str) -> str:
     try:
         url = urlsplit(value)
         port_is_good = url.port is None or url.port > 0
     except ValueError:
         port_is_good = False
     if not port_is_good or url.scheme not in ("http", "https") or not url.hostname:
-        raise ValueError("a parent must be a URL such as http://192.0.2.10:8710")
+        raise ValueError(f"{what} must be a URL such as http://192.0.2.10:8710")
     if url.username is not None or url.password is not None:
-        raise ValueError("a parent's URL must not carry a password, set parent_token instead")
+        raise ValueError(f"{what}'s URL must not carry a password, set parent_token instead")
     if url.query or url.fragment:
-        raise ValueError("a parent's URL must end before '?' and '#'")
+        raise ValueError(f"{what}'s URL must end before '?' and '#'")
     return value.rstrip("/")
+
+
+def _sibling(value: str) -> str:
+    return _url(value, "a sibling")
+
+
+def _public_url(value: str) -> str:
+    return _url(value, "public_url") if value else ""
 
 
 def _address(value: str) -> str:
@@ -148,6 +169,47 @@ class RelaySettings(BaseModel):
         allow_inf_nan=False,
         description="Seconds for which a stream waits for its publisher to come back",
     )
+    max_viewers: int = Field(
+        default=0,
+        ge=0,
+        le=1_000_000,
+        description="Viewers that this node holds at most; 0: as many as it can",
+    )
+    max_packets_per_s: int = Field(
+        default=0,
+        ge=0,
+        le=100_000_000,
+        description="Packets a second that this node sends at most; 0: as many as it can",
+    )
+    max_memory_mb: int = Field(
+        default=0,
+        ge=0,
+        le=16_000_000,
+        description="Memory beyond which nobody more is let in; 0: 85 % of what there is",
+    )
+    siblings: list[Annotated[str, AfterValidator(_sibling)]] = Field(
+        default=[],
+        max_length=16,
+        description="URLs of nodes that take the viewers for whom there is no room here",
+    )
+    public_url: Annotated[str, AfterValidator(_public_url)] = Field(
+        default="",
+        max_length=255,
+        description="The URL at which viewers reach this node, if not http://host:port",
+    )
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Relay processes of this node, one for each core; on ports from `port` upwards",
+    )
+    drain_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="Seconds for which SIGTERM lets this node hand its viewers over",
+    )
 
     @field_validator("parents")
     @classmethod
@@ -167,6 +229,7 @@ class RelaySettings(BaseModel):
         Raises `SettingsError` when a key cannot be read or used.
         """
         from relay.access import Access
+        from relay.admission import Limits
         from relay.node import NodeConfig
 
         if self.public_keys:
@@ -189,6 +252,13 @@ class RelaySettings(BaseModel):
             advertise=tuple(self.advertise),
             linger_s=self.linger_s,
             publisher_grace_s=self.publisher_grace_s,
+            limits=Limits(
+                max_viewers=self.max_viewers,
+                max_packets_per_s=self.max_packets_per_s,
+                max_memory_bytes=self.max_memory_mb * 1_000_000,
+            ),
+            siblings=tuple(self.siblings),
+            public_url=self.public_url,
         )
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import math
 import os
 import sys
 import unicodedata
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import aiohttp
+
+from relay.diagnosis import Finding, Severity, diagnose
 
 Tree = Mapping[str, Any]
 """One node as `/api/tree` gives it: the fields of `/api/node`, and `below`, a list of the same."""
@@ -59,9 +63,27 @@ def render(tree: Tree, *, language: str = "en") -> str:
     """
     words = _CHINESE if language == "zh" else {}
     lines = _node_lines(tree, words)
+    findings = [_finding(one, language) for one in diagnose(tree)]
     if not _has_stream(tree):
         lines.append(f"({words.get('no stream', 'no stream')})")
-    return "\n".join(lines)
+    return "\n".join([*lines, *(line for line in findings if line)])
+
+
+def _finding(finding: Finding, language: str) -> str:
+    """A finding as the page /tree says it, "" for none that would have to be said."""
+    if finding.severity is Severity.FINE:
+        return ""
+    template = _sentences(language).get(f"tree.finding.{finding.code}", finding.code)
+    for name, value in finding.values.items():
+        template = template.replace(f"{{{name}}}", _clean(value))
+    return f"{'!!' if finding.severity is Severity.BAD else ' !'} {template}"
+
+
+@functools.cache
+def _sentences(language: str) -> Mapping[str, str]:
+    file = Path(__file__).parent / "locale" / f"{language}.json"
+    sentences: Mapping[str, str] = json.loads(file.read_text(encoding="utf-8"))
+    return sentences
 
 
 def bitrate_in_words(bps: float) -> str:

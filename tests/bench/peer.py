@@ -90,12 +90,12 @@ class Peer:
 
     def send_consent(self) -> None:
         """A fresh check, which also keeps the node's consent (RFC 7675)."""
-        self.send(stun.binding_request(self._credentials(), self._tie_breaker, nominate=True))
+        self.send(stun.binding_request(self.credentials, self._tie_breaker, nominate=True))
 
     def take_stun(self, datagram: bytes) -> None:
         """Answer a check of the node; its answers to ours need nothing."""
         if stun.message_type(datagram) == stun.REQUEST:
-            keys = self._credentials()
+            keys = self.credentials
             if stun.is_authentic(datagram, keys.local_pwd):
                 self.send(stun.binding_response(datagram, self.sock.getpeername(), keys))
 
@@ -128,7 +128,7 @@ class Peer:
 
         Returns what else arrived: a node that is the DTLS client may start before it answers.
         """
-        keys = self._credentials()
+        keys = self.credentials
         early: list[bytes] = []
         while True:
             self.send_consent()
@@ -157,7 +157,8 @@ class Peer:
             self.take_stun(datagram)
         return datagram
 
-    def _credentials(self) -> stun.Credentials:
+    @property
+    def credentials(self) -> stun.Credentials:
         if self._keys is None:
             raise RuntimeError("not joined")
         return self._keys

@@ -7,6 +7,9 @@
 
 import { BadAnswerError, NoAnswerError, NodeError } from "./whip.js";
 
+// Viewers of one node that say goodbye together do not all ask in the same instant.
+const GOODBYE_SPREAD_S = 0.1;
+
 /** Waits before the 1st, 2nd, ... attempt in a row, in seconds. */
 export const WAITS_S = [1, 2, 3, 5, 8, 12, 15];
 
@@ -19,12 +22,19 @@ export const WAITS_S = [1, 2, 3, 5, 8, 12, 15];
  * @property {number|null} retryAfterS  the wait that the node asked for
  * @property {boolean} final  trying again by itself would not help
  * @property {string} address  where media should have come from, "" if not about that
+ * @property {boolean} goodbye  the node ended the session in order: ask again at once
  */
 
 /** @returns {Failure} */
 export function failure(kind, more = {}) {
-  return { kind, says: "", retryAfterS: null, final: false, address: "", ...more };
+  return { kind, says: "", retryAfterS: null, final: false, address: "", goodbye: false, ...more };
 }
+
+/** The node's words for why it refuses -> a page's kind of failure. */
+const REASONS = {
+  full: "full", packets: "full", cpu: "full", memory: "full", draining: "drained",
+  stopping: "drained", parent: "noparent", loop: "noparent", expired: "expired",
+};
 
 /** A failure thrown while connecting, in the page's terms. */
 export function failureOf(error, hasToken) {
@@ -32,6 +42,9 @@ export function failureOf(error, hasToken) {
   if (error instanceof BadAnswerError) return failure("bad", { says: error.message });
   if (!(error instanceof NodeError)) return failure("trouble", { says: String(error) });
   const more = { says: error.sentence, retryAfterS: error.retryAfterS };
+  // A word of the node says more than the status: 503 may be this node's fault or its parent's.
+  const kind = REASONS[error.reason];
+  if (kind) return failure(kind, { ...more, final: kind === "expired" });
   switch (error.status) {
     case 401: // without a token one is asked for; with one, it is the token that is wrong
       return failure(hasToken ? "forbidden" : "refused", { ...more, final: true });
@@ -138,6 +151,12 @@ export class Line {
         this.#stop = null;
         this.#plan.show("stopped", failed, 0);
         return;
+      }
+      if (failed.goodbye && attempt === 0) {
+        // A node that drains sends us on with its next answer; the picture stands still meanwhile.
+        await pause(GOODBYE_SPREAD_S * Math.random(), signal);
+        attempt = 1;
+        continue;
       }
       await this.#wait(waitBefore(attempt, failed.retryAfterS), failed, signal);
       attempt += 1;

@@ -136,7 +136,7 @@ export function tokenForm(changed) {
 }
 
 /**
- * Ask the node for JSON.
+ * Ask the node for JSON. Another node, where `path` is a whole URL, is not shown the token.
  *
  * @returns {Promise<object|null>}  null if it does not answer well in `timeoutMs`
  */
@@ -144,7 +144,8 @@ export async function ask(path, timeoutMs = 3000) {
   const deadline = new AbortController();
   const timer = setTimeout(() => deadline.abort(), timeoutMs);
   try {
-    const headers = tokenHere ? { Authorization: `Bearer ${tokenHere}` } : {};
+    const own = new URL(path, location.href).origin === location.origin;
+    const headers = tokenHere && own ? { Authorization: `Bearer ${tokenHere}` } : {};
     const response = await fetch(path, { headers, signal: deadline.signal, cache: "no-store" });
     return response.ok ? await response.json() : null;
   } catch {

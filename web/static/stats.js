@@ -78,6 +78,30 @@ export async function received(pc, before = null) {
   };
 }
 
+const LOSS_WINDOW_MS = 10_000;
+const ENOUGH_PACKETS = 100;
+
+/** The share of packets lost over the last ten seconds. */
+export class LossWindow {
+  #samples = [];
+
+  /**
+   * Take a sample.
+   *
+   * @param {number} at  performance.now(), ms
+   * @param {{packetsReceived: number, packetsLost: number}} sample  counts since the beginning
+   * @returns {number|null}  percent, null until there is enough to tell
+   */
+  add(at, { packetsReceived, packetsLost }) {
+    const samples = this.#samples;
+    samples.push({ at, packetsReceived, packetsLost });
+    while (samples.length > 1 && at - samples[1].at >= LOSS_WINDOW_MS) samples.shift();
+    const lost = packetsLost - samples[0].packetsLost;
+    const all = packetsReceived - samples[0].packetsReceived + lost;
+    return all < ENOUGH_PACKETS ? null : (100 * Math.max(lost, 0)) / all;
+  }
+}
+
 /** How long frames wait here before they are shown, over the time since `before`, ms. */
 function bufferDelay(track, before) {
   const count = (track.jitterBufferEmittedCount ?? 0) - (before?.bufferEmitted ?? 0);

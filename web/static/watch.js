@@ -5,8 +5,8 @@ import {
   ask, bitrate, byId, fillList, has, milliseconds, nodeName, number, setIcon, setText, stream,
   streamIn, t, tn, token, tokenForm,
 } from "./page.js";
-import { received } from "./stats.js";
-import { ended, open, receiver } from "./whip.js";
+import { LossWindow, received } from "./stats.js";
+import { ended, onEnded, open, receiver } from "./whip.js";
 
 const SAMPLE_EVERY_S = 0.5;
 // A quiet line is asked about after this long. Opus without sound still sends a packet every 0.4 s.
@@ -16,13 +16,22 @@ const CONNECT_WITHIN_MS = 10_000;
 const DISCONNECTED_FOR_MS = 3000;
 const PICTURE_STOPPED_AFTER_MS = 3000;
 const BARS_HIDE_AFTER_MS = 4000;
+// While a node hands us over, the last picture stays this long before words take its place.
+const HANDOVER_MS = 4000;
+// Less is repaired without being seen.
+const LOSSY_PERCENT = 2;
 
 const ICONS = {
   connecting: "wait", starting: "wait", playing: "live", soundonly: "sound", paused: "pause",
   absent: "off", full: "warn", refused: "key", forbidden: "key", lost: "broken",
   unreachable: "broken", blocked: "broken", bad: "warn", trouble: "warn",
-  unsupported: "warn",
+  unsupported: "warn", drained: "wait", noparent: "broken", expired: "key",
 };
+
+// Here our own sentences, in the viewer's language, say all that the node's English one would.
+const SAID_ALREADY = new Set([
+  "absent", "refused", "full", "drained", "noparent", "expired",
+]);
 
 const stage = byId("stage");
 const video = byId("video");
@@ -32,6 +41,9 @@ let state = "connecting";
 let sample = null;
 let wantsSound = false;
 let needsTap = false;
+// The node that serves us: "" is the one that this page came from, else a sibling's origin.
+let base = "";
+let handoverUntilMs = 0;
 
 /* ---- what is happening, in words ---- */
 
@@ -61,7 +73,7 @@ function show(name, more = {}) {
   if (waiting) setText(byId("countdown"), tn("watch.again", more.seconds));
   byId("says").hidden = !more.says;
   setText(byId("says"), more.says ? t("common.says", { sentence: more.says }) : "");
-  showTokenForm(name === "refused" || name === "forbidden");
+  showTokenForm(name === "refused" || name === "forbidden" || name === "expired");
   if (changed) {
     setText(byId("announce"), name === "playing" ? word : t(`watch.${name}.title`, values));
     refreshTap();
@@ -79,7 +91,7 @@ function note(text) {
 
 async function connect(signal) {
   sample = null;
-  note("");
+  if (!handingOver()) note("");
   const pc = receiver();
   const tracks = new MediaStream();
   pc.addEventListener("track", ({ track }) => {
@@ -87,7 +99,36 @@ async function connect(signal) {
     if (video.srcObject !== tracks) video.srcObject = tracks;
     play();
   });
-  return open(pc, `/whep/${encodeURIComponent(stream)}`, { token: token(), signal });
+  const asked = base;
+  // Whatever goes wrong at a sibling, the next one to ask is our own node.
+  base = "";
+  const endpoint = `${asked}/whep/${encodeURIComponent(stream)}`;
+  const session = await open(pc, endpoint, { token: token(), signal });
+  const served = session.location?.origin ?? location.origin;
+  base = served === location.origin ? "" : served;
+  return session;
+}
+
+/* ---- from one node to another ---- */
+
+function handingOver() {
+  return performance.now() < handoverUntilMs;
+}
+
+/** Keep the picture that is seen now, until the next node sends one. */
+function keepPicture() {
+  const still = byId("still");
+  if (video.videoWidth === 0) return;
+  still.width = video.videoWidth;
+  still.height = video.videoHeight;
+  still.getContext("2d").drawImage(video, 0, 0);
+  still.hidden = false;
+  handoverUntilMs = performance.now() + HANDOVER_MS;
+}
+
+function releasePicture() {
+  handoverUntilMs = 0;
+  byId("still").hidden = true;
 }
 
 /** Watch over a session until it is of no more use. */
@@ -100,7 +141,15 @@ async function hold(session, signal, good) {
   let pictureMs = beganMs;
   let tickMs = beganMs;
   let askAgainMs = 0;
-  show("starting");
+  const loss = new LossWindow();
+  const wake = new AbortController();
+  signal.addEventListener("abort", () => wake.abort(), { once: true });
+  onEnded(pc, () => wake.abort());
+  if (handingOver()) {
+    video.requestVideoFrameCallback?.(releasePicture);
+  } else {
+    show("starting");
+  }
   while (!signal.aborted) {
     const before = sample;
     sample = await received(pc, before);
@@ -114,6 +163,10 @@ async function hold(session, signal, good) {
 
     const link = pc.connectionState;
     connectedOnce ||= link === "connected";
+    if (connectedOnce && ended(pc)) {
+      if (state === "playing") keepPicture();
+      return failure("lost", { goodbye: true });
+    }
     if (link === "failed" || link === "closed" || ended(pc)) {
       return failure(connectedOnce ? "lost" : "blocked", { address: session.address });
     }
@@ -127,39 +180,77 @@ async function hold(session, signal, good) {
 
     if (before === null || sample.bytesReceived > before.bytesReceived) {
       movedMs = now;
-      if (state === "paused") show("starting");
+      if (state === "paused" || state === "noparent") show("starting");
     }
     if (sample.framesDecoded > (before?.framesDecoded ?? 0)) {
       pictureMs = now;
       good();
       show("playing");
+      if (!video.requestVideoFrameCallback) releasePicture();
     } else if (sample.framesDecoded === 0 && sample.audioBytesReceived > 0 &&
                now - beganMs > PICTURE_STOPPED_AFTER_MS) {
       good();
       show("soundonly");
     }
+    if (byId("still").hidden === false && !handingOver()) {
+      releasePicture();
+      if (state === "playing" && sample.framesDecoded === 0) show("starting");
+    }
     const still = state === "playing" && now - pictureMs > PICTURE_STOPPED_AFTER_MS;
-    note(still && now - movedMs < SILENT_AFTER_MS ? t("watch.note.still") : "");
+    const lossPercent = loss.add(now, sample);
+    if (handingOver()) {
+      note(t("watch.note.moving"));
+    } else if (still && now - movedMs < SILENT_AFTER_MS) {
+      note(t("watch.note.still"));
+    } else {
+      note(state === "playing" ? lossInWords(lossPercent) : "");
+    }
 
     if (connectedOnce && now - movedMs > SILENT_AFTER_MS && now > askAgainMs) {
       // Whose silence is it? If the node is there and has nothing to send, the session is good.
-      if (!(await nodeHasNothing(link))) return failure("lost");
-      show("paused");
+      const silence = await whoseSilence(link);
+      if (silence === "") return failure("lost");
+      show(silence);
       tickMs = performance.now();
       askAgainMs = tickMs + ASK_AGAIN_AFTER_MS;
     }
     refreshTap();
     refreshNumbers();
-    await pause(SAMPLE_EVERY_S, signal);
+    await pause(SAMPLE_EVERY_S, wake.signal);
   }
   return failure("lost");
 }
 
-/** Whether the node holds our stream but gets no media for it itself. */
-async function nodeHasNothing(link) {
-  if (link !== "connected") return false;
-  const here = streamIn(await ask("/api/node", 2000));
-  return here !== null && (here.state !== "live" || !(here.bitrate_in_bps > 0));
+/**
+ * Where the silence begins when the node holds our stream but gets no media for it itself:
+ * "paused" (the presenter's side), "noparent" (the node above us), "" if it is our own line.
+ */
+async function whoseSilence(link) {
+  if (link !== "connected") return "";
+  const node = await ask(`${base}/api/node`, 2000);
+  const here = streamIn(node);
+  if (here === null || (here.state === "live" && here.bitrate_in_bps > 0)) return "";
+  const cut = here.source === "parent" && !["connected", "none"].includes(node.parent_state);
+  return cut ? "noparent" : "paused";
+}
+
+let above = { askedMs: 0, percent: 0 };
+
+/** Where packets are lost: on our own line, or already before this node. "" where it is little. */
+function lossInWords(percent) {
+  const now = performance.now();
+  if (now - above.askedMs > 5000) {
+    above.askedMs = now;
+    ask(`${base}/api/node`, 2000).then((node) => {
+      const tracks = streamIn(node)?.tracks ?? [];
+      above.percent = Math.max(0, ...tracks.map((one) => one.unrepaired_percent ?? 0));
+    });
+  }
+  if (above.percent >= LOSSY_PERCENT) {
+    return t("watch.note.lossy_above", { percent: number(above.percent, 1), node: nodeName });
+  }
+  if (percent === null || percent < LOSSY_PERCENT) return "";
+  return t("watch.note.lossy", { percent: number(percent, 1), node: nodeName });
 }
 
 const line = new Line({
@@ -169,15 +260,17 @@ const line = new Line({
   show(phase, failed, seconds) {
     if (phase === "connecting") {
       // What was said last stays while a quick attempt runs: words that flicker help nobody.
+      if (handingOver()) return;
       if (state === "connecting" || state === "playing") show("connecting");
       byId("retry").hidden = true;
       setText(byId("countdown"), t("watch.again.now"));
     } else {
       note("");
+      releasePicture();
       const kind = failed.kind === "conflict" ? "absent" : failed.kind;
       const name = has(`watch.${kind}.title`) ? kind : "trouble";
       show(name, {
-        says: name === "absent" || name === "refused" ? "" : failed.says,
+        says: SAID_ALREADY.has(name) ? "" : failed.says,
         address: failed.address,
         seconds: phase === "waiting" ? seconds : undefined,
       });

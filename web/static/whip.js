@@ -11,9 +11,11 @@ export class NodeError extends Error {
    * @param {number} status  HTTP status
    * @param {string} sentence  what the node says, one English sentence or ""
    * @param {number|null} retryAfterS  seconds the node asks us to wait, null if it does not say
+   * @param {string} reason  the node's word for it: full, draining, expired, parent ..., or ""
    */
-  constructor(status, sentence, retryAfterS) {
+  constructor(status, sentence, retryAfterS, reason = "") {
     super(`${status} ${sentence}`);
+    this.reason = reason;
     this.name = "NodeError";
     this.status = status;
     this.sentence = sentence;
@@ -132,6 +134,12 @@ export function retryAfter(header, nowMs = Date.now()) {
   return Number.isFinite(seconds) ? Math.min(Math.max(seconds, 0), 300) : null;
 }
 
+/** The address that a `Link` header (RFC 8288) names as another place to ask, null if none. */
+export function alternate(header) {
+  const match = /<([^>]+)>\s*;[^,]*\brel="?alternate\b/.exec(header ?? "");
+  return match ? match[1] : null;
+}
+
 /** The peer's address in its SDP, as "203.0.113.5:8710", "" if it names none. */
 export function mediaAddress(sdp) {
   const match = /^a=candidate:\S+ \d+ udp \d+ (\S+) (\d+) /im.exec(sdp);
@@ -144,6 +152,13 @@ export function mediaAddress(sdp) {
  */
 export function ended(pc) {
   return pc.getTransceivers().some(({ sender }) => sender.transport?.state === "closed");
+}
+
+/** Call `tell` as soon as the node says goodbye. Call it once there is an answer. */
+export function onEnded(pc, tell) {
+  for (const { sender } of pc.getTransceivers()) {
+    sender.transport?.addEventListener("statechange", () => ended(pc) && tell());
+  }
 }
 
 function bearer(token) {
@@ -179,6 +194,21 @@ export class Session {
   }
 }
 
+/** Post an offer. A node without room redirects (307) who shows no token; the browser follows. */
+async function post(endpoint, sdp, token, signal) {
+  try {
+    const response = await fetch(endpoint, {
+      method: "POST",
+      headers: { "Content-Type": "application/sdp", ...bearer(token) },
+      body: sdp,
+      signal,
+    });
+    return { response, answer: await response.text() };
+  } catch (error) {
+    throw new NoAnswerError(error);
+  }
+}
+
 /**
  * Offer what `pc` sends or receives to a WHIP or WHEP endpoint and apply the answer.
  *
@@ -199,18 +229,13 @@ export async function open(pc, endpoint, options = {}) {
     const sdp = stereo ? withStereoOpus(offer.sdp) : offer.sdp;
     await pc.setLocalDescription({ type: "offer", sdp });
     signal?.throwIfAborted();
-    let response;
-    let answer;
-    try {
-      response = await fetch(endpoint, {
-        method: "POST",
-        headers: { "Content-Type": "application/sdp", ...bearer(token) },
-        body: sdp,
-        signal: deadline.signal,
-      });
-      answer = await response.text();
-    } catch (error) {
-      throw new NoAnswerError(error);
+    let { response, answer } = await post(endpoint, sdp, token, deadline.signal);
+    const sibling = response.status === 503 ? alternate(response.headers.get("Link")) : null;
+    if (sibling !== null) {
+      // The node that we trust names it, so the token may go there: it is a node of the same tree.
+      // A sibling out of reach changes nothing about what our own node said.
+      const there = await post(sibling, sdp, token, deadline.signal).catch(() => null);
+      if (there?.response.status === 201) ({ response, answer } = there);
     }
     if (response.status !== 201) {
       const plain = (response.headers.get("Content-Type") ?? "").startsWith("text/plain");
@@ -218,11 +243,12 @@ export async function open(pc, endpoint, options = {}) {
         response.status,
         plain ? answer.trim().slice(0, 300) : "",
         retryAfter(response.headers.get("Retry-After")),
+        response.headers.get("Terrace-Reason") ?? "",
       );
     }
     const named = response.headers.get("Location");
     const location = named === null ? null : new URL(named, response.url);
-    // The token is for the node that was asked, not for wherever a Location points.
+    // The token is for the node that answered, not for wherever a Location points.
     const trusted = location?.origin === new URL(response.url).origin;
     session = new Session(pc, location, mediaAddress(answer), trusted ? bearer(token) : {});
     // Not by aborting the POST: then the node would keep a session that nobody can end.

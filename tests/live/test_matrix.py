@@ -1,0 +1,127 @@
+"""Each publisher is seen by each kind of viewer, through four nodes (issue 2, must show 2).
+
+Published at the centre, watched at the county, by all kinds of viewer at the same time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.async_api import Playwright
+
+from tests.bench.drain import Received
+from tests.bench.sdp import VIDEO_PT
+from tests.live.browser import ChromiumPublisher, ChromiumViewer
+from tests.live.publishers import AiortcPublisher, FfmpegPublisher, live
+from tests.live.tree import Tree
+from tests.live.viewers import AiortcViewer, load_viewers, losses
+
+pytestmark = pytest.mark.live
+
+LOAD_VIEWERS = 50
+WINDOW_S = 6.0
+# Chromium makes its own test picture and encodes it, on the same cores as all the rest.
+LEAST_FPS = {"Chromium VP8": 20, "Chromium H264": 20, "FFmpeg": 24, "aiortc": 24}
+# Of the frames that came, the share that must have been decoded: a sample is half a second old.
+DECODED = 0.97
+SAMPLE_RATE = 48_000
+
+
+@contextlib.asynccontextmanager
+async def publisher(
+    kind: str, browsers: Playwright, url: str, stream: str, folder: Path
+) -> AsyncIterator[None]:
+    """One publisher of the matrix, on air."""
+    if kind.startswith("Chromium"):
+        chromium = await ChromiumPublisher.open(browsers, url, stream, kind.split()[1])
+        try:
+            yield
+        finally:
+            await chromium.close()
+    elif kind == "FFmpeg":
+        ffmpeg = FfmpegPublisher(url, stream, folder / "publisher.log")
+        try:
+            yield
+        finally:
+            ffmpeg.close()
+    else:
+        async with AiortcPublisher(url, stream):
+            yield
+
+
+def frames_per_second(received: Received) -> float:
+    """Pictures a second at one viewer, by their time stamps."""
+    own = received[(received["viewer"] == 0) & ((received["marker_pt"] & 0x7F) == VIDEO_PT)]
+    seconds = (int(own["t_ns"].max()) - int(own["t_ns"].min())) / 1e9
+    return (len(np.unique(own["timestamp"])) - 1) / seconds
+
+
+@pytest.mark.parametrize("kind", list(LEAST_FPS))
+async def test_a_publisher_at_the_centre_is_seen_whole_at_the_county(
+    kind: str, chain: Tree, stream: str, browsers: Playwright, tmp_path: Path
+) -> None:
+    """By a page in Chromium, by aiortc and by 50 load viewers at once, with nothing lost."""
+    centre, county = chain["centre"].url, chain["county"].url
+    async with publisher(kind, browsers, centre, stream, tmp_path):
+        codec = {t["kind"]: t["codec"] for t in (await live(chain["centre"], stream))["tracks"]}
+        assert codec == {
+            "audio": "OPUS",
+            "video": "VP8" if "VP8" in kind or kind == "aiortc" else "H264",
+        }
+        page = await ChromiumViewer.open(browsers, county, stream)
+        async with (
+            AiortcViewer(county, stream) as aiortc,
+            load_viewers(county, stream, LOAD_VIEWERS, codec["video"]) as load,
+        ):
+            await load.join(LOAD_VIEWERS)
+            await page.playing()
+            await page.unmute()
+            await aiortc.playing()
+
+            samples, pictures = aiortc.samples, len(aiortc.pictures)
+            before = await page.stats()
+            async with load.recorded() as recorded:
+                await asyncio.sleep(WINDOW_S)
+            after = await page.stats()
+            samples, pictures = aiortc.samples - samples, len(aiortc.pictures) - pictures
+
+            fps = frames_per_second(recorded[0])
+            assert fps >= LEAST_FPS[kind]
+
+            many = losses(recorded[0], range(LOAD_VIEWERS))
+            assert many.without == []
+            assert (many.lost, many.twice) == (0, 0)
+
+            seconds = (after["at"] - before["at"]) / 1000
+            grown = {name: after[name] - before[name] for name in after if is_count(after[name])}
+            assert grown["framesDecoded"] >= DECODED * fps * seconds
+            assert after["packetsLost"] == 0
+            assert grown["totalSamplesReceived"] == pytest.approx(SAMPLE_RATE * seconds, rel=0.05)
+            assert grown["concealedSamples"] <= 0.02 * grown["totalSamplesReceived"]
+            assert grown["totalAudioEnergy"] > 0
+            assert page.chromium.complaints == []
+
+            assert aiortc.lost == 0
+            assert pictures >= DECODED * fps * WINDOW_S
+            assert samples == pytest.approx(SAMPLE_RATE * WINDOW_S, rel=0.05)
+            assert aiortc.energy > 0
+
+            for node in chain.nodes.values():
+                about = await node.about()
+                here = next(one for one in about["streams"] if one["name"] == stream)
+                assert [track["lost"] for track in here["tracks"]] == [0, 0], node.name
+                totals = about["totals"]
+                assert (totals["send_dropped"], totals["protect_failed"], totals["errors"]) == (
+                    0,
+                    0,
+                    0,
+                )
+
+
+def is_count(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
