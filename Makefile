@@ -21,7 +21,7 @@ test: lint
 	@$(BIN)/pytest $(ARGS)
 
 check: lint
-	@$(BIN)/pytest --ignore=tests/live $(ARGS)
+	@$(BIN)/pytest --ignore=tests/live --ignore=tests/chaos $(ARGS)
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m tests.bench $(ARGS)

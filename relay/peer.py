@@ -79,7 +79,8 @@ class _Transport:
     role = "controlling"
 
     def __init__(self, peer: Peer) -> None:
-        self._peer = peer
+        # None once the association has ended.
+        self.peer: Peer | None = peer
         self.queue: asyncio.Queue[bytes | None] = asyncio.Queue(MAX_DTLS_QUEUE)
 
     async def _recv(self) -> bytes:
@@ -89,7 +90,8 @@ class _Transport:
         return data
 
     async def _send(self, data: bytes) -> None:
-        self._peer.send_raw(data)
+        if self.peer is not None:
+            self.peer.send_raw(data)
 
 
 class _Dtls(RTCDtlsTransport):
@@ -324,6 +326,11 @@ class Peer:
         self._gone(why)
         with contextlib.suppress(Exception):
             await self._dtls.stop()
+        # Peer, handler and transport refer to each other and hold much memory outside Python, of
+        # which the garbage collector, counting objects, knows nothing.
+        self.handler = None
+        self._dtls.remove_all_listeners()
+        self._transport.peer = None
 
     def dtls_arrived(self, data: bytes) -> None:
         """Take one DTLS datagram (any handshake or alert record); a full queue drops it."""

@@ -42,7 +42,7 @@ MAX_PACED_BYTES = 2400
 # says nothing. A node asks every few milliseconds until it has it; a browser asks again after just
 # one round trip, and means it.
 HOLD_RTT_NODE, HOLD_RTT = 1.15, 0.9
-HOLD_MIN_S, HOLD_MAX_S, HOLD_UNKNOWN_S = 0.015, 0.3, 0.1
+HOLD_MIN_S, HOLD_MAX_S, HOLD_UNKNOWN_S = 0.015, 0.6, 0.1
 # What is asked for again after that goes out twice: the line loses much, and time is short. Not
 # when a whole gap is asked for, which would be a flood.
 COPIES_AGAIN = 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import resource
@@ -71,6 +72,7 @@ async def serve(
             ) from error
         if team is not None:
             await team.start()
+        _settle_memory()
         log.info("ready url=http://%s:%d", f"[{host}]" if ":" in host else host, port)
         await _either(stop, node.crowd.drained)
         log.info("stopping")
@@ -84,6 +86,15 @@ async def serve(
                 await runner.cleanup()
         except TimeoutError:
             log.warning("stop-cut after_s=%.1f", STOP_WITHIN_S)
+
+
+def _settle_memory() -> None:
+    """Takes what the start has made out of garbage collection for good.
+
+    A full collection held up both threads for 50 ms, most of it spent on modules.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 async def _either(*events: asyncio.Event) -> None:

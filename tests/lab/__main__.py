@@ -72,6 +72,7 @@ def _loss_arguments(parser: argparse.ArgumentParser) -> None:
     add("--jitter", type=float, default=0.0, metavar="MS", help="on top, at random (0)")
     add("--reorder", type=float, default=0.0, metavar="PERCENT", help="overtaken packets (0)")
     add("--seconds", type=float, default=30.0, help="of the measurement (30)")
+    add("--ingest", action="store_true", help="the publisher's line is as bad")
     add("--chromium", action="store_true", help="one Chromium in place of the measuring viewers")
     add("--audio-nack", action="store_true", help="let Chromium ask for lost sound again")
     add("--target", type=int, default=0, metavar="MS", help="Chromium's least jitter delay (0)")
@@ -93,7 +94,7 @@ async def _loss(arguments: argparse.Namespace) -> object:
         )  # fmt: skip
     return await loss(
         arguments.hops, conditions, arguments.seconds, arguments.viewers,
-        Ports(arguments.ports), arguments.seed, _say,
+        Ports(arguments.ports), arguments.seed, _say, ingest=arguments.ingest,
     )  # fmt: skip
 
 

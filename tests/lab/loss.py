@@ -96,16 +96,29 @@ class Chain:
     @property
     def last_url(self) -> str:
         """Where a viewer enters, over the last edge."""
-        return self.lines.edges[-1].url
+        return self.lines.edges[len(self.nodes) - 1].url
+
+    @property
+    def first_url(self) -> str:
+        """Where the publisher enters, over a bad line of its own if there is one."""
+        bad = len(self.lines.edges) > len(self.nodes)
+        return self.lines.edges[-1].url if bad else self.nodes[0].url
 
 
 @contextlib.asynccontextmanager
-async def chain(hops: int, ports: Ports, seed: int) -> AsyncIterator[Chain]:
-    """`hops` bad lines in a row: between `hops` nodes, and from the last one to its viewers."""
+async def chain(
+    hops: int, ports: Ports, seed: int, *, ingest: bool = False
+) -> AsyncIterator[Chain]:
+    """`hops` bad lines in a row: between `hops` nodes, and from the last one to its viewers.
+
+    `ingest`: one more, between the publisher and the first node.
+    """
     if not 1 <= hops <= len(TIERS):
         raise ValueError(f"from 1 to {len(TIERS)} hops, not {hops}")
     numbers = [ports.take() for _ in range(hops)]
     edges = [Edge(ports.take(), f"http://127.0.0.1:{number}") for number in numbers]
+    if ingest:
+        edges.append(Edge(ports.take(), f"http://127.0.0.1:{numbers[0]}"))
     async with contextlib.AsyncExitStack() as stack:
         lines = await stack.enter_async_context(Lines(edges, seed))
         nodes = [
@@ -159,13 +172,13 @@ def publishing(url: str) -> Any:
 
 async def loss(
     hops: int, conditions: Conditions, seconds: float, viewers: int, ports: Ports, seed: int,
-    say: Say,
+    say: Say, *, ingest: bool = False,
 ) -> LossRow:  # fmt: skip
     """Run the chain under the conditions, both ways at every hop; returns what was measured."""
     row = LossRow(hops, conditions, seconds, viewers)
-    async with chain(hops, ports, seed) as tree:
-        await tree.lines.set_all(conditions)
-        with publishing(tree.nodes[0].url):
+    async with chain(hops, ports, seed, ingest=ingest) as tree:
+        with publishing(tree.first_url):
+            await tree.lines.set_all(conditions)
             say(f"{hops} hops up, joining {viewers} viewers through them")
             probes = []
             try:
