@@ -46,7 +46,11 @@ COUNT_LATE_S = 0.1
 # How long the publisher may take to say goodbye to the node.
 CLOSE_WITHIN_S = 3.0
 # HTTP through the exchange, then ICE and DTLS, each with its own deadline, and some room.
-CONNECT_WITHIN_S = int(ANSWER_TIMEOUT_S + HANDSHAKE_TIMEOUT_MS / 1000) + 2
+CONNECT_WITHIN_S = ANSWER_TIMEOUT_S + HANDSHAKE_TIMEOUT_MS / 1000 + 2
+# Sending one packet takes well under a millisecond.
+SEND_WITHIN_S = 2.0
+SLOW_S = 0.25
+MOST_SLOW = 3
 
 
 class Output(Protocol):
@@ -128,6 +132,7 @@ class Feeder:
         self._told_at = 0.0
         self._output: Output | None = None
         self._connected = False
+        self._slow = 0  # packets in a row that the muxer took long for
         self._plans: Plans | None = None
         self._video: VideoEncoder | None = None
         self._audio: AudioEncoder | None = None
@@ -144,8 +149,7 @@ class Feeder:
             # WHIP's own goodbye (DELETE) comes first, and it is the publisher's; then DTLS's.
             self._link.wait(CLOSE_WITHIN_S)
         finally:
-            if self._output is not None:
-                self._output.close()
+            self._close()
 
     def _publish(self) -> None:
         """Take the source as often as it starts over: a file's rounds, a camera's returns."""
@@ -158,7 +162,7 @@ class Feeder:
                 if source is None:
                     source = self._open()
                     self._prepare(source)
-                    if self._job.start_s and not source.live:
+                    if self._job.start_s:
                         start_us = source.begin_us + int(self._job.start_s * US)
                 start_us = self._feed(source, start_us)
             except SourceLostError as error:
@@ -275,6 +279,7 @@ class Feeder:
         if self._audio is not None:
             self._audio.reset()
         self._copied_sound.reset()
+        self._slow = 0
         return True
 
     def _send(self, sample: Sample, time_us: int, late_s: float) -> None:
@@ -305,6 +310,7 @@ class Feeder:
         if self._output is None:
             return False
         size = packet.size
+        began = time.monotonic()
         try:
             with self._deadline():
                 self._output.send(kind, packet, time_us)
@@ -323,31 +329,45 @@ class Feeder:
             self._pacer.reset()
             self._lateness.reset()
             self._link.tell("connected")
+        elif time.monotonic() - began < SLOW_S:
+            self._slow = 0
+        else:
+            self._slow += 1
+            if self._slow >= MOST_SLOW:
+                self._lose("the muxer waits at every packet")
+                return False
         self._progress.size_bytes += size
         self._progress.frames += kind == "video"
         return True
 
     @contextmanager
     def _deadline(self) -> Iterator[None]:
-        """Let the system end this process when connecting takes too long.
+        """Let the system end this process when the muxer stands still.
 
-        A node that goes away in the midst of the DTLS handshake leaves GnuTLS waiting for ever,
-        with the interpreter lock held: nothing in here could notice. The publisher starts another
-        feeder.
+        It does when the node goes away in the midst of the handshake, with the interpreter lock
+        held, and when the node has closed the session. Nothing in here could end that; the
+        publisher starts another feeder.
         """
-        connecting = not self._connected and threading.current_thread() is threading.main_thread()
-        if connecting:
-            signal.alarm(CONNECT_WITHIN_S)
+        # Signals belong to the main thread; a feeder elsewhere is one of the tests.
+        timed = threading.current_thread() is threading.main_thread()
+        if timed:
+            within_s = SEND_WITHIN_S if self._connected else CONNECT_WITHIN_S
+            signal.setitimer(signal.ITIMER_REAL, within_s)
         try:
             yield
         finally:
-            if connecting:
-                signal.alarm(0)
+            if timed:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _close(self) -> None:
+        if self._output is not None:
+            # The muxer sends the packet that it holds back, and may stand still at that, too.
+            with self._deadline():
+                self._output.close()
+        self._output = None
 
     def _lose(self, why: str, *, word: bool = True) -> None:
-        if self._output is not None:
-            self._output.close()
-        self._output = None
+        self._close()
         self._link.take_connect()
         self._link.tell("lost", why=why, connecting=not self._connected, word=word)
 

@@ -13,7 +13,7 @@ class Job:
     """What to publish, and where.
 
     url: of the local exchange. sound: False leaves it out. seconds: how much, None for all of it.
-    start_s: where in a file to begin, counted from its first sample.
+    start_s: where in a file or in the count of the test card to begin.
     """
 
     source: str

@@ -170,10 +170,11 @@ class Publisher:
         self._off_air_since: float | None = None
         self._duration_s: float | None = None
         self._next_job = job
-        self._ready = False
+        self._live = self._ready = False
         self._said: list[str] = []
         # The counts of the feeders before this one, and of all of them.
         self._before = self._progress = Progress()
+        self._progress_at = time.monotonic()
         self._rates = Rates()
 
     def run(self) -> int:
@@ -213,8 +214,8 @@ class Publisher:
 
     def _take(self, event: dict[str, Any]) -> int | None:
         match event:
-            case {"event": "ready", "plans": plans, "duration_s": duration_s}:
-                self._duration_s = duration_s
+            case {"event": "ready", "plans": plans, "live": live, "duration_s": duration_s}:
+                self._live, self._duration_s = live, duration_s
                 if plans != self._said:
                     for sentence in plans:
                         self._screen.say(sentence)
@@ -281,18 +282,21 @@ class Publisher:
         now = time.monotonic()
         if not self._ready:
             raise error
+        what = str(error)
         if error.code == -signal.SIGALRM:
             what = f"{self._url} answered, but then no media connection came about"
-        else:
-            what = str(error)
+            if self._on_air_since is not None:
+                what = f"the connection to {self._url} stands still"
         self._failed(now)
         self._connect_at = None
         delay_s = back_off_s(self._failures)
-        self._screen.repeat(f"{what}; starting another in {delay_s:g} s", what)
+        self._screen.repeat(f"{what}; trying again in {delay_s:g} s", what)
         self._before = self._progress
         job, done = self._job, self._progress
         seconds = None if job.seconds is None else max(0.0, job.seconds - done.published_s)
-        self._next_job = replace(job, start_s=done.position_s, seconds=seconds)
+        # The time of a live source goes on meanwhile.
+        passed_s = now + delay_s - self._progress_at if self._live else 0.0
+        self._next_job = replace(job, start_s=done.position_s + passed_s, seconds=seconds)
         return delay_s
 
     def _stopped_within(self, seconds: float) -> bool:
@@ -317,9 +321,10 @@ class Publisher:
         self._failures += 1
 
     def _show(self, progress: Progress) -> None:
+        now = time.monotonic()
         progress = self._before.plus(progress)
-        self._progress = progress
-        fps, rate_bps = self._rates.add(time.monotonic(), progress.frames, progress.size_bytes)
+        self._progress, self._progress_at = progress, now
+        fps, rate_bps = self._rates.add(now, progress.frames, progress.size_bytes)
         if self._on_air_since is not None:
             self._screen.status(status_line(progress, fps, rate_bps, self._duration_s))
 

@@ -7,6 +7,7 @@ and the feeder paces it.
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import time
@@ -93,6 +94,7 @@ class Source(Protocol):
         """All samples up to the end of the source. Raises SourceLostError when it breaks off.
 
         start_us: go on from here; a file whose picture passes through, from the keyframe before.
+        A camera cannot.
         """
         ...
 
@@ -229,9 +231,11 @@ class CardSource:
         )
 
     def samples(self, start_us: int | None = None) -> Iterator[Sample]:
-        self._frame = self._block = 0
         frame_us = int(US / self._fps)
-        start = self._clock()
+        start_s = Fraction(start_us or 0, US)
+        self._frame = math.ceil(start_s * self._fps)
+        self._block = math.ceil(start_s * SAMPLE_RATE / BLOCK)
+        start = self._clock() - float(start_s)
         while True:
             frame, block = self._frame, self._block
             picture_s = float(frame / self._fps)

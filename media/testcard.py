@@ -361,7 +361,7 @@ def _glyph(letter: str, height: int) -> Plane:
     for stroke in _STROKES[letter]:
         lines += [stroke] if len(stroke) == 4 else _polyline(*stroke)
     # Figures share one width, so that the clock does not dance.
-    reach = 0.6 if letter.isdigit() or letter == " " else max(max(s[0], s[2]) for s in lines)
+    reach = 0.6 if letter.isdecimal() or letter == " " else max(max(s[0], s[2]) for s in lines)
     pen = 0.13
     tall = height / (1 + 2 * pen)
     width = round((reach + 0.30) * tall)

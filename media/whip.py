@@ -10,6 +10,11 @@ history). Facts about it (FFmpeg 8.1) that this file answers to:
 - FFmpeg's interleaver holds a packet back until it has one of each stream; with
   `max_interleave_delta` at its least it holds one packet, for 20 ms.
 - It fails when the socket's buffer is full, so it gets a large one.
+- As DTLS server, its own choice, it loses the first ClientHello, waits for ever when the handshake
+  breaks off, and a resent last flight of the client leaves its socket blocking: from then on it
+  sends one packet for each that it gets. So it is made the client.
+- It does not understand that the node closes the session (close_notify): its socket blocks then
+  too. The feeder has a deadline for every packet.
 """
 
 from __future__ import annotations
@@ -90,6 +95,7 @@ class WhipOutput:
             "handshake_timeout": str(HANDSHAKE_TIMEOUT_MS),
             "ts_buffer_size": "4000000",
             "rtp_history": "1024",
+            "whip_flags": "dtls_active",
         }
         self._container = av.open(url, "w", format="whip", options=options)
         self._streams: dict[str, Any] = {}

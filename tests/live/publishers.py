@@ -91,7 +91,7 @@ class _Clocked(MediaStreamTrack):
 
 
 class Picture(_Clocked):
-    """A plain shade with a bar that moves, 320x240, 25 frames a second.
+    """A shade with a patch of noise that moves, 320x240, 25 frames a second.
 
     `shade`: luminance, 16 to 235, by which a viewer knows whose picture it sees.
     """
@@ -101,13 +101,16 @@ class Picture(_Clocked):
     def __init__(self, shade: int = 90) -> None:
         super().__init__(90_000, 90_000 // FPS)
         self._shade = shade
+        self._random = np.random.default_rng(shade)
 
     async def recv(self) -> VideoFrame:
         pts = await self.tick()
         plane = np.full((360, 320), 128, np.uint8)
         plane[:240] = self._shade
-        at = 4 * (self._count % 76)
-        plane[100:116, at : at + 16] = 255 - self._shade
+        # Something to encode: a patch of noise that wanders, some 300 kbit/s.
+        at = 4 * (self._count % 64)
+        patch = self._random.integers(-15, 16, (48, 48)) + self._shade
+        plane[96:144, at : at + 48] = patch
         frame = VideoFrame.from_ndarray(plane, format="yuv420p")
         frame.pts, frame.time_base = pts, Fraction(1, 90_000)
         return frame

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -83,12 +84,13 @@ async def test_a_publisher_at_the_centre_is_seen_whole_at_the_county(
             await page.unmute()
             await aiortc.playing()
 
-            samples, pictures = aiortc.samples, len(aiortc.pictures)
             before = await page.stats()
+            began_s, samples, pictures = time.monotonic(), aiortc.samples, len(aiortc.pictures)
             async with load.recorded() as recorded:
                 await asyncio.sleep(WINDOW_S)
-            after = await page.stats()
+            took_s = time.monotonic() - began_s
             samples, pictures = aiortc.samples - samples, len(aiortc.pictures) - pictures
+            after = await page.stats()
 
             fps = frames_per_second(recorded[0])
             assert fps >= LEAST_FPS[kind]
@@ -99,7 +101,7 @@ async def test_a_publisher_at_the_centre_is_seen_whole_at_the_county(
 
             seconds = (after["at"] - before["at"]) / 1000
             grown = {name: after[name] - before[name] for name in after if is_count(after[name])}
-            assert grown["framesDecoded"] >= DECODED * fps * seconds
+            assert grown["framesDecoded"] >= DECODED * fps * seconds, (before, after)
             assert after["packetsLost"] == 0
             assert grown["totalSamplesReceived"] == pytest.approx(SAMPLE_RATE * seconds, rel=0.05)
             assert grown["concealedSamples"] <= 0.02 * grown["totalSamplesReceived"]
@@ -107,8 +109,8 @@ async def test_a_publisher_at_the_centre_is_seen_whole_at_the_county(
             assert page.chromium.complaints == []
 
             assert aiortc.lost == 0
-            assert pictures >= DECODED * fps * WINDOW_S
-            assert samples == pytest.approx(SAMPLE_RATE * WINDOW_S, rel=0.05)
+            assert pictures >= DECODED * fps * took_s
+            assert samples == pytest.approx(SAMPLE_RATE * took_s, rel=0.05)
             assert aiortc.energy > 0
 
             for node in chain.nodes.values():

@@ -148,13 +148,16 @@ async def test_a_viewer_with_a_bad_line_is_repaired_by_its_own_node(
             seconds, pictures = time.monotonic() - began_s, len(viewer.pictures) - seen
 
             assert viewer.dropped >= 5
-            assert viewer.nacked
-            assert viewer.resent >= viewer.dropped - 1
+
+            async def repaired() -> bool:
+                return viewer.resent >= viewer.dropped
+
+            await until("all that was dropped came again", repaired, 2)
             # What came late is decoded all the same: the jitter buffer waited for it.
             assert pictures >= 0.95 * 25 * seconds
             here = await chain["county"].track(stream, "video")
-            assert here["nacks_in"] >= viewer.dropped - 1
-            assert here["resent"] >= viewer.dropped - 1
+            assert here["nacks_in"] >= viewer.dropped
+            assert here["resent"] >= viewer.dropped
             for name in ("centre", "province", "city"):
                 above = await chain[name].track(stream, "video")
                 assert (above["nacks_in"], above["nacks_out"]) == (0, 0), name

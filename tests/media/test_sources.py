@@ -276,6 +276,18 @@ def test_the_test_card_keeps_to_the_clock_and_leaves_out_what_it_missed() -> Non
     assert source.dropped == 12
 
 
+def test_the_test_card_can_start_at_any_time() -> None:
+    """When one feeder takes over from another, the count goes on."""
+    source = CardSource(Wanted(320, 180), sound=True, wait=never, clock=lambda: 0.0)
+    taken = source.samples(10_030_000)
+    seen = [next(taken) for _ in range(2)]
+    assert [(sample.kind, sample.time_us) for sample in seen] == [
+        ("video", 10_040_000),
+        ("audio", 10_040_000),
+    ]
+    assert number_of(payloads(seen)[0]) == 251
+
+
 def test_a_slow_test_card_never_stands_still() -> None:
     """At one picture in two seconds, each of them is late by the measure of the sound."""
     now = 0.0
