@@ -47,6 +47,9 @@ OVERHEAD = {SRTP_AEAD_AES_128_GCM: 16, SRTP_AEAD_AES_256_GCM: 16, SRTP_AES128_CM
 # FFmpeg swallows the first ClientHello, and a lost flight should cost no second (RFC 6347 allows
 # a resend timer fitted to the path).
 RESEND_S = (0.02, 0.04, 0.09, 0.2, 0.4, 0.8, 1.5, 3.0)
+# FFmpeg 8.1 as a DTLS server answers a repeated last flight by making its socket blocking, and
+# then sends a packet for each one it receives: the client's last flight waits the usual second.
+PATIENT_RESEND_S = (1.0, 2.0, 4.0)
 HANDSHAKE_TIMEOUT_S = 10.0
 # An uplink's handshake may end late while a crowd joins: the parent's catch-up fits in here.
 MAX_EARLY = 1024
@@ -98,6 +101,7 @@ class _Dtls(RTCDtlsTransport):
     """aiortc's transport with an early resend and the real reason of a failure."""
 
     failure = ""
+    eager = True
 
     def __init__(self, transport: RTCIceTransport, certificates: list[RTCCertificate]) -> None:
         super().__init__(transport, certificates)
@@ -133,7 +137,10 @@ class _Dtls(RTCDtlsTransport):
                 self.encrypted = True
             if written := await self._flush():
                 # Each flight has its own timer; what arrives meanwhile does not set it back.
-                flight, delays = written, iter(RESEND_S)
+                first = not flight
+                flight = written
+                patient = self._role == "client" and not first and not self.eager
+                delays = iter(PATIENT_RESEND_S if patient else RESEND_S)
                 resend_at = now() + next(delays)
             if self.encrypted:
                 if self._role == "server":
@@ -287,6 +294,8 @@ class Peer:
         self._transport = _Transport(self)
         self._dtls = _Dtls(cast(RTCIceTransport, self._transport), [certificate])
         self._dtls._srtp_profiles = PROFILES
+        # An uplink's peer is a node, which takes a repeat as it should.
+        self._dtls.eager = controlling
         self._dtls._set_role("client" if dtls_client else "server")
         self._dtls.on("statechange", self._state_changed)
         self._receive_session: Any = None

@@ -458,6 +458,8 @@ def agree(media: Media, codec: Codec, fmtp: str, uris: tuple[str, ...]) -> Leg:
 
 # ---------------------------------------------------------------- writing
 
+TRANSPORT = ("a=ice-ufrag", "a=ice-pwd", "a=fingerprint", "a=setup")
+
 
 def _head(local: Local, bundle: list[str], session_id: int) -> list[str]:
     lines = ["v=0", f"o=- {session_id} 1 IN IP4 127.0.0.1", "s=-", "t=0 0"]
@@ -549,6 +551,8 @@ def write_answer(
             formats = " ".join(media.formats[:1]) or "0"
             lines += [f"m={media.kind} 0 {media.protocol} {formats}", "c=IN IP4 0.0.0.0"]
             lines += [f"a=mid:{media.mid}"] if media.mid else []
+            # Some offerers want to find the transport in a refused section as well (aiortc).
+            lines += [line for line in _transport_lines(local) if line.startswith(TRANSPORT)]
             lines += ["a=inactive"]
             continue
         # A browser wants its own parameters back. A node offers H264 without a profile, to be

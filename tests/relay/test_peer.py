@@ -158,7 +158,9 @@ async def test_a_lost_flight_is_sent_again_soon(
         await pair.reach()
         began = time.monotonic()
         await pair.shake()
-        assert time.monotonic() - began < 0.8
+        # The node as client of an encoder is patient with its last flight, for FFmpeg's sake.
+        patient = not caller_begins and numbers == (2,)
+        assert time.monotonic() - began < (1.8 if patient else 0.8)
         pair.serve()
         await exchange(pair)
         # And both fall silent then: no repeat answers a repeat for ever.

@@ -107,6 +107,31 @@ def test_nodes_higher_up_take_less_time_to_answer() -> None:
     assert min(times) >= 0.4
 
 
+@pytest.mark.parametrize(
+    ("header", "want"),
+    [
+        pytest.param("", {}, id="nothing"),
+        pytest.param("11:65535, 22:0", {11: 65535, 22: 0}, id="two tracks"),
+        pytest.param("4294967295:1", {4294967295: 1}, id="the highest SSRC"),
+        pytest.param("11:70000", {11: 70000 & 0xFFFF}, id="a number beyond 16 bits"),
+        pytest.param("11:1,x:2,3,:,4:-1, 5: 6", {11: 1}, id="made-up parts"),
+        pytest.param("²:1, 1:²", {}, id="what only looks like digits"),
+        pytest.param(
+            ",".join(f"{n}:1" for n in range(100)), dict.fromkeys(range(16), 1), id="many"
+        ),
+    ],
+)
+def test_what_a_node_has_already_is_read(header: str, want: dict[int, int]) -> None:
+    """`Terrace-Have` comes from a node that changes parents; nonsense in it is passed over."""
+    assert tree.parse_have(header) == want
+
+
+def test_what_a_node_has_already_is_written_as_it_is_read() -> None:
+    """Last sequence number by SSRC."""
+    have = {11: 65535, 4294967295: 0}
+    assert tree.parse_have(tree.format_have(have)) == have
+
+
 def test_waits_grow_up_to_a_limit() -> None:
     """Without spread the row of waits is known."""
     backoff = tree.Backoff(first_s=0.25, factor=2.0, longest_s=3.0)
