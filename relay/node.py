@@ -500,7 +500,8 @@ def _egress_legs(offer: Description, formats: dict[str, sdp.Format]) -> list[Leg
             codec = sdp.choose_egress(media, wanted)
             if codec is not None:
                 leg = sdp.agree(media, codec, wanted.fmtp, sdp.EXTENSIONS[media.kind])
-                if media.kind == "audio":
+                if media.kind == "audio" and "nack" not in leg.feedback:
+                    # One or the other: a number that went out as RED may not be repeated plain.
                     leg = replace(leg, red_type=media.red_of(codec.payload_type))
                 taken.add(media.kind)
         legs.append(leg)

@@ -198,9 +198,15 @@ class Source:
         if line.missing.arrived(parsed.seq, now):
             self.stream.hurry()
         track = line.track
+        rebases = track.numbering.rebases
         kept = track.insert(data, parsed, line.ssrc, rtp.abs_send_time(now), now)
         if kept is None:
             return
+        if track.numbering.rebases != rebases:
+            # The numbers have jumped: what they say of loss begins anew, too.
+            line.restart()
+            line.note(parsed, now)
+            line.missing.arrived(parsed.seq, now)
         self.stream.push(track, kept)
 
     def _estimate(self, parsed: Ingest, size: int, now: float) -> None:

@@ -252,7 +252,7 @@ class Stream:
         if self.upstream is not None:
             self.upstream.retire()
             self.upstream = None
-        for track in self.tracks.values():
+        for track in self.all_tracks:
             track.numbering.restart()
             track.clock = None
 

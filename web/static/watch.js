@@ -5,6 +5,7 @@ import {
   ask, bitrate, byId, fillList, has, milliseconds, nodeName, number, setIcon, setText, stream,
   streamIn, t, tn, token, tokenForm,
 } from "./page.js";
+import { Cushion } from "./cushion.js";
 import { LossWindow, received } from "./stats.js";
 import { ended, onEnded, open, receiver } from "./whip.js";
 
@@ -142,6 +143,7 @@ async function hold(session, signal, good) {
   let tickMs = beganMs;
   let askAgainMs = 0;
   const loss = new LossWindow();
+  const cushion = new Cushion(pc, performance.now());
   const wake = new AbortController();
   signal.addEventListener("abort", () => wake.abort(), { once: true });
   onEnded(pc, () => wake.abort());
@@ -154,6 +156,7 @@ async function hold(session, signal, good) {
     const before = sample;
     sample = await received(pc, before);
     const now = performance.now();
+    cushion.take(sample, now);
     // A page in the background, or a machine that slept, must not blame the line for its own pause.
     if (now - tickMs > 3000) {
       movedMs = pictureMs = now;

@@ -126,6 +126,13 @@ export function withStereoOpus(sdp) {
   });
 }
 
+/** The offer with repeats (NACK) for sound as well: browsers can do it, but do not ask for it. */
+export function withRepeatedOpus(sdp) {
+  return sdp.replace(/^a=rtpmap:(\d+) opus\/48000\/2\r?\n/gim, (line, type) =>
+    sdp.includes(`a=rtcp-fb:${type} nack`) ? line : `${line}a=rtcp-fb:${type} nack\r\n`,
+  );
+}
+
 /**
  * The answer with a bitrate to begin with. Chromium begins at 300 kbit/s and, where nothing but the
  * node's estimate (REMB) speaks for more, takes half a minute to a sharp picture; other browsers
@@ -245,7 +252,7 @@ export async function open(pc, endpoint, options = {}) {
   let session = null;
   try {
     const offer = await pc.createOffer();
-    const sdp = stereo ? withStereoOpus(offer.sdp) : offer.sdp;
+    const sdp = withRepeatedOpus(stereo ? withStereoOpus(offer.sdp) : offer.sdp);
     await pc.setLocalDescription({ type: "offer", sdp });
     signal?.throwIfAborted();
     let { response, answer } = await post(endpoint, sdp, token, deadline.signal);
