@@ -55,12 +55,12 @@ async def exchange(pair: Pair) -> None:
         assert notes.rtcp == [REPORT]
 
 
-async def exchange_more(pair: Pair) -> None:
+async def exchange_more(pair: Pair, first: int = 100) -> None:
     """Let a few more packets pass, and with them whatever else was under way."""
-    for number in range(5):
+    for number in range(first, first + 5):
         port, target = pair.ports[0], pair.caller.target
         assert target is not None
-        (data,) = media(1, 100 + number)
+        (data,) = media(1, number)
         port.call(port.fanout.send_to, target, [data])
         await until(partial(pair.at_callee.rtp.__contains__, data), pair.ports[1])
 
@@ -168,6 +168,58 @@ async def test_a_lost_flight_is_sent_again_soon(
         assert spoken < 40
         await exchange_more(pair)
         assert sum(is_dtls(data) for data, _ in wire.seen) == spoken
+        await pair.close()
+        wire.close()
+
+
+async def test_a_lost_last_flight_of_a_foreign_server_is_asked_for_anew(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has had our datagrams and passes the very same over: OpenSSL's own timer, which gives
+    them new record numbers, helps after a second or two.
+    """
+    monkeypatch.setattr(pair.callee._dtls, "repeat_of", lambda data: [])
+    wire = await Wire.open(pair.address, dropping(2, up=False))
+    pair.use(wire)
+    began = time.monotonic()
+    await pair.connect()
+    assert time.monotonic() - began < 5
+    await exchange(pair)
+    wire.close()
+
+
+async def test_repeats_do_not_answer_repeats_for_ever() -> None:
+    """On a network that doubles datagrams, the second ones late, both sides fall silent in the end.
+
+    The copies arrive when their receiver is through with its handshake.
+    """
+    with open_port() as here, open_port() as there:
+        pair = Pair(here, there)
+
+        copies: list[tuple[bytes, bool]] = []
+
+        def passes(data: bytes, up: bool) -> bool:
+            if is_dtls(data):
+                copies.append((data, up))
+            return True
+
+        def deliver() -> int:
+            late, copies[:] = list(copies), []
+            assert wire._transport is not None
+            for data, up in late:
+                wire._transport.sendto(data, wire.there if up else wire.caller)
+            return len(late)
+
+        wire = await Wire.open(pair.address, passes)
+        pair.use(wire)
+        await pair.connect()
+        await exchange(pair)
+        delivered = []
+        for turn in range(8):
+            delivered.append(deliver())
+            await exchange_more(pair, first=100 + 10 * turn)
+        assert delivered[0] > 0
+        assert delivered[-1] == 0
         await pair.close()
         wire.close()
 

@@ -242,6 +242,31 @@ async def test_media_reaches_its_peers_handler(bench: Bench) -> None:
     assert bench.port.strays == 1
 
 
+@pytest.mark.parametrize(
+    ("first", "counted"),
+    [
+        *[pytest.param(first, "bad_checks", id=f"{first}: STUN") for first in (0, 3)],
+        *[pytest.param(first, "strays", id=f"{first}: nothing") for first in (4, 16, 19)],
+        *[pytest.param(first, "", id=f"{first}: DTLS") for first in (20, 22, 63)],
+        *[pytest.param(first, "strays", id=f"{first}: nothing") for first in (64, 79, 127)],
+        *[pytest.param(first, "", id=f"{first}: RTP") for first in (128, 191)],
+        *[pytest.param(first, "strays", id=f"{first}: nothing") for first in (192, 255)],
+    ],
+)
+async def test_datagrams_are_told_apart_by_their_first_byte(
+    bench: Bench, first: int, counted: str
+) -> None:
+    """RFC 7983 section 7, for what comes from a known address."""
+    client, peer, _ = bench.joined()
+    client.send(bytes([first]) + bytes(30))
+    bench.work()
+    counts = {"bad_checks": bench.port.bad_checks, "strays": bench.port.strays}
+    assert counts == {name: int(name == counted) for name in counts}
+    await asyncio.sleep(0)
+    assert peer._transport.queue.qsize() == int(19 < first < 64)
+    assert peer.bad_packets == int(127 < first < 192)
+
+
 async def test_several_peers_at_one_address_are_told_apart_by_ssrc(bench: Bench) -> None:
     """The streams of one node below: each packet reaches the one whose cipher it fits."""
     here = bench.client()

@@ -196,6 +196,23 @@ async def test_a_repeat_before_the_first_packet_is_dropped(bench: Bench) -> None
     assert bench.picture.highest == -1
 
 
+@pytest.mark.parametrize("start", [20_000, 40_001], ids=["back", "ahead"])
+async def test_a_publisher_whose_numbers_jump_is_still_repaired_and_reported(
+    bench: Bench, start: int
+) -> None:
+    """An encoder that begins anew under its old SSRC: loss is seen in its new numbers."""
+    bench.video(30_000, 30_001)
+    data = [rows.packet(start + n, 2_000_000_000 + n, b"x", ssrc=FIRST) for n in (0, 1, 3)]
+    for one in data:
+        bench.source.on_rtp(one, bench.now)
+    bench.tick(0.02)
+    assert bench.said() == [Nack(FIRST, [start + 2])]
+    assert list(bench.numbers(bench.picture)) == [30_000, 30_001, 30_002, 30_003, 30_005]
+    bench.tick(1.0)
+    (block,) = [b for r in bench.said() if isinstance(r, ReceiverReport) for b in r.reports]
+    assert (block.packets_lost, block.highest_seq) == (1, start + 3)
+
+
 # ---------------------------------------------------------------- one after another
 
 
