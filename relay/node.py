@@ -111,6 +111,7 @@ class Node:
         self._certificate = NodeCertificate.generateCertificate()
         self._pulls: dict[str, asyncio.Task[Channel]] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._ends: set[asyncio.Task[None]] = set()
         self._port: Port | None = None
         self.parents: Parents | None = None
 
@@ -159,7 +160,7 @@ class Node:
         ends = [c.end("this node is stopping") for c in self.channels.values()]
         try:
             async with asyncio.timeout(2.0):
-                await asyncio.gather(*ends, return_exceptions=True)
+                await asyncio.gather(*ends, *self._ends, return_exceptions=True)
                 await self.port.finished()
                 if self.parents is not None:
                     await self.parents.close()
@@ -178,6 +179,14 @@ class Node:
             return ((host if _is_ip(host) else socket.gethostbyname(host), number),)
         return tuple((a, number) for a in _own_addresses(v6=host == "::"))
 
+    def _end(self, channel: Channel) -> None:
+        """Let a channel go; its peers are told in the background, for a dead parent takes time."""
+        del self.channels[channel.name]
+        log.info("stream-end stream=%s", channel.name)
+        task = asyncio.create_task(channel.end("the broadcast has ended"), name="end")
+        self._ends.add(task)
+        task.add_done_callback(self._ends.discard)
+
     async def _sweep(self) -> None:
         """End channels that are over; forget children that are gone."""
         next_consent = 0.0
@@ -189,9 +198,7 @@ class Node:
                 for channel in self.channels.values():
                     channel.check_consent(now)
             for channel in [c for c in self.channels.values() if c.over(now)]:
-                del self.channels[channel.name]
-                log.info("stream-end stream=%s", channel.name)
-                await channel.end("the broadcast has ended")
+                self._end(channel)
             for session in [s for s in self.sessions.values() if s not in s.channel.sessions]:
                 del self.sessions[session.id]
             for child in [c for c in self.children.values() if now - c.seen_s > CHILD_FORGOTTEN_S]:
@@ -303,6 +310,10 @@ class Node:
     async def _channel_to_view(self, name: str, request: Request) -> Channel:
         own_path = tree.extend_path(request.path, self.id)
         channel = self.channels.get(name)
+        if channel is not None and channel.over(time.monotonic()):
+            # What it still holds is old, and it would end under its new viewer.
+            self._end(channel)
+            channel = None
         if channel is not None and channel.stream is not None:
             if channel.puller is not None and channel.puller.refused is not None:
                 raise _from_above(channel.puller.refused)
@@ -328,6 +339,11 @@ class Node:
             await channel.start_pull(self.parents, path, have)
         except Refused as exc:
             raise _from_above(exc) from exc
+        present = self.channels.get(name)
+        if present is not None and present.stream is not None:
+            # A publisher has entered here meanwhile.
+            await channel.end("the broadcast begins at this node now")
+            return present
         self.channels[name] = channel
         return channel
 

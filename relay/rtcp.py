@@ -35,6 +35,7 @@ _FMT_PLI: Final = 1
 _FMT_FIR: Final = 4
 _FMT_APPLICATION: Final = 15
 
+_unpack_report = struct.Struct("!IB3xIIII").unpack_from
 _unpack_head = struct.Struct("!BBH").unpack_from
 _unpack_u32 = struct.Struct("!I").unpack_from
 _unpack_sender = struct.Struct("!IQIII").unpack_from
@@ -180,6 +181,30 @@ def parse(data: bytes) -> Compound:
             return found
     found.malformed = True
     return found
+
+
+def plain_report(data: bytes) -> list[tuple[int, int, int, int, int, int]] | None:
+    """The blocks of a compound that is one receiver report and SDES, or None for anything else.
+
+    Most of what a viewer sends is this, once a second: `ssrc, fraction lost, highest, jitter, lsr,
+    dlsr` per block, read without making objects. `parse` takes the rest.
+    """
+    size = len(data)
+    if size < 8 or data[1] != _RR:
+        return None
+    first = data[0]
+    end = 4 + 4 * (data[2] << 8 | data[3])
+    count = first & 0x1F
+    # No padding, and room for all blocks; what follows may only be one SDES to the end.
+    if first & 0xE0 != 0x80 or end > size or 8 + 24 * count > end:
+        return None
+    if end != size and (
+        end + 4 > size
+        or data[end + 1] != _SDES
+        or end + 4 + 4 * (data[end + 2] << 8 | data[end + 3]) != size
+    ):
+        return None
+    return [_unpack_report(data, 8 + 24 * i) for i in range(count)]
 
 
 class _ContentError(Exception):

@@ -32,6 +32,8 @@ from relay.viewer import Viewer
 CATCH_UP_PACKETS = 24
 KEYFRAME_EVERY_S = 1.0
 REPORT_EVERY_S = 2.0
+# At ten ticks a second 1,000 viewers are through before the next round.
+REPORTS_PER_TICK = 50
 TRIAL_REPORT_EVERY_S = 0.5
 CHOOSE_EVERY_S = 0.25
 MAX_PENDING = 8192
@@ -123,6 +125,7 @@ class Stream:
         self._keyframe_asked_s: dict[Track, float] = {}
         self._keyframe_wanted: set[Track] = set()
         self._report_at_s = 0.0
+        self._to_report: list[Viewer] = []
         self._choose_at_s = 0.0
         self._disorder_s = 0.0
         self._trials_at_s = 0.0
@@ -599,7 +602,14 @@ class Stream:
             self._choose(now)
         if now - self._report_at_s >= REPORT_EVERY_S:
             self._report_at_s = now
-            self._report_to(list(self.viewers), now)
+            self._to_report = list(self.viewers)
+        if self._to_report:
+            # A share in each tick: all at once would hold up the packets of everybody.
+            due, self._to_report = (
+                self._to_report[:REPORTS_PER_TICK],
+                self._to_report[REPORTS_PER_TICK:],
+            )
+            self._report_to([v for v in due if v in self.viewers], now)
         if now - self._trials_at_s >= TRIAL_REPORT_EVERY_S:
             self._trials_at_s = now
             # The answer to a report tells the round trip, and that tells of a queue.

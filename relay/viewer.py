@@ -10,6 +10,7 @@ from relay import red, rtcp
 from relay.lane import Lane, Splice
 from relay.layers import Chooser, Line
 from relay.packet import Shape
+from relay.peer import SEND_WINDOW
 from relay.sdp import Leg
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ COPIES_AGAIN = 2
 FEW = 50
 MAX_REPEATED = 4096
 # Without RTX a repeat carries its old number, and libsrtp refuses what lies outside its window.
-REPLAY_WINDOW = 1000
+REPLAY_WINDOW = SEND_WINDOW - 16
 
 
 class Viewer:
@@ -195,6 +196,11 @@ class Viewer:
 
     def on_rtcp(self, data: bytes, now: float) -> None:
         """Take reports and requests (RFC 3550, RFC 4585, RFC 5104, REMB)."""
+        blocks = rtcp.plain_report(data)
+        if blocks is not None:
+            for ssrc, fraction, _, jitter, lsr, dlsr in blocks:
+                self._report(ssrc, fraction, jitter, lsr, dlsr, now)
+            return
         compound = rtcp.parse(data)
         if compound.malformed:
             self.bad_rtcp += 1
@@ -210,8 +216,8 @@ class Viewer:
                 case rtcp.Remb():
                     self.line.estimated(report.bitrate_bps, now)
                 case rtcp.ReceiverReport() | rtcp.SenderReport():
-                    for block in report.reports:
-                        self._report(block, now)
+                    for b in report.reports:
+                        self._report(b.ssrc, b.fraction_lost, b.jitter, b.lsr, b.dlsr, now)
                 case _:
                     pass
 
@@ -220,20 +226,22 @@ class Viewer:
         track = self.stream.track_of_ssrc(ssrc) if self.is_relay else self.layer
         self.stream.request_keyframe(now, track or self.wanted)
 
-    def _report(self, block: rtcp.ReportBlock, now: float) -> None:
-        track = self.stream.track_of_ssrc(block.ssrc)
+    def _report(
+        self, ssrc: int, fraction: int, jitter: int, lsr: int, dlsr: int, now: float
+    ) -> None:
+        track = self.stream.track_of_ssrc(ssrc)
         if track is None:
             return
-        if block.fraction_lost > 256 * LOSS_COUNTS:
+        if fraction > 256 * LOSS_COUNTS:
             self._lost_s = now
         if track.kind == "video" or "video" not in self.legs:
-            self.fraction_lost = block.fraction_lost / 256
+            self.fraction_lost = fraction / 256
             self.line.reported(self.fraction_lost, now)
-            self.jitter_s = block.jitter / track.format.clock_rate
-        clock = track.sender_clock(now)
-        if block.lsr and clock is not None:
+            self.jitter_s = jitter / track.format.clock_rate
+        clock = track.sender_clock(now) if lsr else None
+        if clock is not None:
             # RFC 3550 section 6.4.1: now - LSR - DLSR, in 1/65536 s of the sender's clock.
-            rtt = (rtcp.ntp_middle(clock[0]) - block.lsr - block.dlsr) & 0xFFFFFFFF
+            rtt = (rtcp.ntp_middle(clock[0]) - lsr - dlsr) & 0xFFFFFFFF
             if rtt < 10 * 65536:
                 self.rtt_s = rtt / 65536
                 self.line.took(self.rtt_s)

@@ -31,7 +31,7 @@ class Peer:
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.sock.setblocking(False)
         self.sock.bind((host, 0))
-        _enlarge(self.sock)
+        enlarge(self.sock)
         # How often a check or a DTLS flight had to be sent again before the join was done.
         self.resent = 0
         self._identity = identity
@@ -175,7 +175,7 @@ def _accepts(datagram: bytes, keys: stun.Credentials) -> bool:
     return is_response and stun.is_authentic(datagram, keys.remote_pwd)
 
 
-def _enlarge(sock: socket.socket) -> None:
+def enlarge(sock: socket.socket) -> None:
     """Enlarge the receive buffer, past net.core.rmem_max where we may."""
     try:
         sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)

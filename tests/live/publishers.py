@@ -29,6 +29,8 @@ from tests.bench.source import AUDIO_INTERVAL_NS, FRAME_INTERVAL_NS, Kind, Packe
 from tests.live.tree import Node, end_process, start_process, until
 
 FPS = 25
+# So much noise costs some 150 kbit/s and is no change of scene for the encoder.
+PATCH = 24
 NTP_EPOCH_S = 2_208_988_800
 # Of what the bench sends: RTP header, then header extensions of twelve bytes.
 _HEADER_BYTES = 24
@@ -107,10 +109,10 @@ class Picture(_Clocked):
         pts = await self.tick()
         plane = np.full((360, 320), 128, np.uint8)
         plane[:240] = self._shade
-        # Something to encode: a patch of noise that wanders, some 300 kbit/s.
+        # Something to encode: a patch of noise that wanders.
         at = 4 * (self._count % 64)
-        patch = self._random.integers(-15, 16, (48, 48)) + self._shade
-        plane[96:144, at : at + 48] = patch
+        patch = self._random.integers(-15, 16, (PATCH, PATCH)) + self._shade
+        plane[96 : 96 + PATCH, at : at + PATCH] = patch
         frame = VideoFrame.from_ndarray(plane, format="yuv420p")
         frame.pts, frame.time_base = pts, Fraction(1, 90_000)
         return frame

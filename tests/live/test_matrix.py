@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,15 @@ from tests.bench.sdp import VIDEO_PT
 from tests.live.browser import ChromiumPublisher, ChromiumViewer
 from tests.live.publishers import AiortcPublisher, FfmpegPublisher, live
 from tests.live.tree import Tree
-from tests.live.viewers import AiortcViewer, load_viewers, losses
+from tests.live.viewers import AiortcViewer, LoadViewers, load_viewers, losses
 
 pytestmark = pytest.mark.live
 
 LOAD_VIEWERS = 50
-WINDOW_S = 6.0
+WINDOW_S = 5.0
+# The decoders run on the cores that all the rest runs on, and perhaps others' work too. Nothing may
+# be lost in any window; one in which they keep up is enough.
+WINDOWS = 5
 # Chromium makes its own test picture and encodes it, on the same cores as all the rest.
 LEAST_FPS = {"Chromium VP8": 20, "Chromium H264": 20, "FFmpeg": 24, "aiortc": 24}
 # Of the frames that came, the share that must have been decoded: a sample is half a second old.
@@ -53,6 +57,64 @@ async def publisher(
     else:
         async with AiortcPublisher(url, stream):
             yield
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What was sent and what was decoded in some seconds. Rates are per second."""
+
+    sent_fps: float
+    page_fps: float
+    page_samples: float
+    page_concealed: float
+    page_energy: float
+    aiortc_fps: float
+    aiortc_samples: float
+    aiortc_energy: float
+
+    def decoded(self) -> bool:
+        """Whether page and aiortc decoded all there was, picture and sound."""
+        fps, samples = DECODED * self.sent_fps, (0.95 * SAMPLE_RATE, 1.05 * SAMPLE_RATE)
+        return (
+            min(self.page_fps, self.aiortc_fps) >= fps
+            and samples[0] <= self.page_samples <= samples[1]
+            and samples[0] <= self.aiortc_samples <= samples[1]
+            and self.page_concealed <= 0.02 * SAMPLE_RATE
+            and min(self.page_energy, self.aiortc_energy) > 0
+        )
+
+
+async def look(page: ChromiumViewer, aiortc: AiortcViewer, load: LoadViewers) -> Window:
+    """Watch for one window; fails the test if anybody lost a packet in it."""
+    before = await page.stats()
+    began_s, samples, pictures = time.monotonic(), aiortc.samples, len(aiortc.pictures)
+    energy = aiortc.energy
+    async with load.recorded() as recorded:
+        await asyncio.sleep(WINDOW_S)
+    took_s = time.monotonic() - began_s
+    samples, pictures = aiortc.samples - samples, len(aiortc.pictures) - pictures
+    after = await page.stats()
+
+    many = losses(recorded[0], range(LOAD_VIEWERS))
+    assert (many.lost, many.twice, many.without) == (0, 0, [])
+    assert aiortc.lost == 0
+    assert after["packetsLost"] == 0
+
+    seconds: float = (after["at"] - before["at"]) / 1000
+
+    def page_rate(name: str) -> float:
+        return float(after[name] - before[name]) / seconds
+
+    return Window(
+        frames_per_second(recorded[0]),
+        page_rate("framesDecoded"),
+        page_rate("totalSamplesReceived"),
+        page_rate("concealedSamples"),
+        page_rate("totalAudioEnergy"),
+        pictures / took_s,
+        samples / took_s,
+        aiortc.energy - energy,
+    )
 
 
 def frames_per_second(received: Received) -> float:
@@ -84,34 +146,12 @@ async def test_a_publisher_at_the_centre_is_seen_whole_at_the_county(
             await page.unmute()
             await aiortc.playing()
 
-            before = await page.stats()
-            began_s, samples, pictures = time.monotonic(), aiortc.samples, len(aiortc.pictures)
-            async with load.recorded() as recorded:
-                await asyncio.sleep(WINDOW_S)
-            took_s = time.monotonic() - began_s
-            samples, pictures = aiortc.samples - samples, len(aiortc.pictures) - pictures
-            after = await page.stats()
-
-            fps = frames_per_second(recorded[0])
-            assert fps >= LEAST_FPS[kind]
-
-            many = losses(recorded[0], range(LOAD_VIEWERS))
-            assert many.without == []
-            assert (many.lost, many.twice) == (0, 0)
-
-            seconds = (after["at"] - before["at"]) / 1000
-            grown = {name: after[name] - before[name] for name in after if is_count(after[name])}
-            assert grown["framesDecoded"] >= DECODED * fps * seconds, (before, after)
-            assert after["packetsLost"] == 0
-            assert grown["totalSamplesReceived"] == pytest.approx(SAMPLE_RATE * seconds, rel=0.05)
-            assert grown["concealedSamples"] <= 0.02 * grown["totalSamplesReceived"]
-            assert grown["totalAudioEnergy"] > 0
+            windows = [await look(page, aiortc, load)]
+            while not windows[-1].decoded() and len(windows) < WINDOWS:
+                windows.append(await look(page, aiortc, load))
+            assert windows[-1].decoded(), windows
+            assert windows[-1].sent_fps >= LEAST_FPS[kind]
             assert page.chromium.complaints == []
-
-            assert aiortc.lost == 0
-            assert pictures >= DECODED * fps * took_s
-            assert samples == pytest.approx(SAMPLE_RATE * took_s, rel=0.05)
-            assert aiortc.energy > 0
 
             for node in chain.nodes.values():
                 about = await node.about()
@@ -123,7 +163,3 @@ async def test_a_publisher_at_the_centre_is_seen_whole_at_the_county(
                     0,
                     0,
                 )
-
-
-def is_count(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

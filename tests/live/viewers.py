@@ -31,7 +31,7 @@ from tests.bench.analysis import by_viewer
 from tests.bench.audience import Audience
 from tests.bench.drain import Received
 from tests.bench.dtls import Identity
-from tests.bench.peer import Peer
+from tests.bench.peer import Peer, enlarge
 from tests.bench.sdp import AUDIO_PT, VIDEO_PT
 from tests.bench.signalling import Client
 from tests.live.tree import until
@@ -133,6 +133,7 @@ class AiortcViewer:
             receiver: Any = pc.addTransceiver(kind, direction="recvonly").receiver
             self._look_into(receiver, kind)
         await pc.setLocalDescription(await pc.createOffer())
+        self._enlarge_buffers()
         async with (
             aiohttp.ClientSession() as http,
             http.post(
@@ -145,6 +146,13 @@ class AiortcViewer:
             assert response.status == 201, f"{self._url} answered {response.status}: {text}"
             self.session = response.headers["Location"]
         await pc.setRemoteDescription(RTCSessionDescription(text, "answer"))
+
+    def _enlarge_buffers(self) -> None:
+        """Let packets wait while this process decodes; what overflows is not the node's loss."""
+        for transceiver in self._pc.getTransceivers():
+            ice: Any = transceiver.receiver.transport.transport
+            for protocol in ice._connection._protocols:
+                enlarge(protocol.transport.get_extra_info("socket"))
 
     def _take(self, track: MediaStreamTrack) -> None:
         consume = self._hear if track.kind == "audio" else self._see

@@ -286,3 +286,37 @@ def test_ntp_time_of_a_unix_time() -> None:
     ntp = rtcp.ntp_from_unix(1_000_000_000.5)
     assert ntp == (3_208_988_800 << 32) + 2**31
     assert rtcp.ntp_middle(ntp) == ((3_208_988_800 & 0xFFFF) << 16) + 0x8000
+
+
+def test_a_plain_report_is_read_like_any_other() -> None:
+    """The short way and the long way find the same in a report with SDES."""
+    blocks = [
+        rtcp.ReportBlock(7, 3, 11, 0x10005, 90, 0xAABBCCDD, 655),
+        rtcp.ReportBlock(8, 0, 0, 5, 0, 0, 0),
+    ]
+    data = rtcp.receiver_report(1, blocks) + rtcp.sdes_cname(1, "viewer")
+    assert rtcp.plain_report(data) == [
+        (b.ssrc, b.fraction_lost, b.highest_seq, b.jitter, b.lsr, b.dlsr) for b in blocks
+    ]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(rtcp.pli(1, 2), id="no report"),
+        pytest.param(rtcp.receiver_report(1, []) + rtcp.pli(1, 2), id="a request follows"),
+        pytest.param(rtcp.receiver_report(1, []) + rtcp.nack(1, 2, [3]), id="a NACK follows"),
+        pytest.param(rtcp.receiver_report(1, [])[:6], id="cut short"),
+        pytest.param(b"\x82" + rtcp.receiver_report(1, [])[1:], id="fewer blocks than it says"),
+    ],
+)
+def test_what_is_more_than_a_plain_report_is_left_to_the_parser(data: bytes) -> None:
+    """A request must not be passed over because a report stands before it."""
+    assert rtcp.plain_report(data) is None
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_break_the_plain_reading(data: bytes) -> None:
+    """Whatever it is, it is a list of blocks or left to the parser."""
+    found = rtcp.plain_report(b"\x81\xc9" + data)
+    assert found is None or len(found) == 1

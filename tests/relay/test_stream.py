@@ -740,7 +740,7 @@ def test_without_rtx_nothing_is_sent_again_that_the_cipher_would_refuse() -> Non
     scene = Scene()
     plain, modern = live_viewer(scene, rtx=False), scene.viewer()
     old = 65530
-    scene.show(REPLAY_WINDOW - 300)
+    scene.show(REPLAY_WINDOW - 400)
     scene.flush()
     scene.wire.rtp.clear()
     ask(plain, [old], scene.now)
