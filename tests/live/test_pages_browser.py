@@ -50,10 +50,11 @@ async def test_what_a_presenter_sends_is_seen_and_heard(
     await viewer.until("s.state === 'playing' && s.framesPerSecond >= 24")
     await viewer.page.keyboard.press("Enter")  # what is muted counts as silent
     await viewer.until("s.totalAudioEnergy > 0")
+    # A viewer begins with the smallest layer, and gets the larger ones as its line shows itself.
+    await viewer.until("s.width >= 640")
     shown = await viewer.stats()
     assert (shown["videoCodec"], shown["audioCodec"]) == (codec, "opus")
     assert (shown["packetsLost"], shown["reconnects"]) == (0, 0)
-    assert shown["width"] >= 640
 
     await presenter.until("s.watching === 1")
     assert (await presenter.stats())["videoCodec"] == codec
