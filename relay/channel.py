@@ -91,6 +91,7 @@ class Channel:
         self.puller: Puller | None = None
         self.last_pull_source: Source | None = None
         self.push: Link | None = None
+        self.on_air = asyncio.Event()
         self.sessions: set[Session] = set()
         self.fed_by = ""
         self.source_gone_s: float | None = None
@@ -223,6 +224,7 @@ class Channel:
             self.publisher, self.last_publisher = session, session.publisher
             self.source_gone_s, self.fed_by = None, "push" if session.relay_id else "publisher"
             self._port.call(source.attach, None, anew)
+            self.on_air.set()
             if before is not None and before.task is not None:
                 before.peer.why = "replaced by a newer publisher"
                 before.task.cancel()
@@ -233,6 +235,9 @@ class Channel:
             if self.publisher is session:
                 self.publisher = None
                 self.source_gone_s = time.monotonic()
+            elif not self.fed_by and not any(s.kind == "whip" for s in self.sessions - {session}):
+                # Nobody has ever been on air here: who waits had better ask the parent.
+                self.fed_by, self.source_gone_s = "nobody", time.monotonic()
             await self._close(session)
 
     def check_consent(self, now: float) -> None:
@@ -375,6 +380,7 @@ class Channel:
             self._port.call(stream.detach)
             await self._port.finished()
             self.last_pull_source = None
+            self.on_air.clear()
             try:
                 await self.start_pull(parents, path, {})
             except Refused as exc:
@@ -390,6 +396,8 @@ class Channel:
         uplink = parent.uplink
         viewer = Viewer(stream, link.peer, {g.format.kind: g for g in link.legs}, is_relay=True)
         try:
+            # Until the publisher is really there, the parent keeps the one it has.
+            await self.on_air.wait()
             await uplink.connect(link)
             self._port.call(link.peer.serve, viewer)
             self.push = link
@@ -416,7 +424,8 @@ class Channel:
             return self._idle_since_s is not None and now - self._idle_since_s >= linger_s
         if self.source_gone_s is None:
             return self._idle_since_s is not None and now - self._idle_since_s > 10
-        return self.fed_by == "parent" or now - self.source_gone_s >= self._grace_s
+        waits = self.fed_by in ("publisher", "push")
+        return not waits or now - self.source_gone_s >= self._grace_s
 
     async def end(self, why: str) -> None:
         """End all sessions and uplinks of this channel and tell their peers."""

@@ -400,6 +400,7 @@ class Source:
                     track.clock = None
                     if anew:
                         track.numbering.restart()
+                        track.forget_keyframe()
         else:
             self._inherited = {n.ssrc: n.missing for n in before._lines.values() if not n.rtx}
             self._inherited.update(before._inherited)

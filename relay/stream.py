@@ -257,6 +257,7 @@ class Stream:
             self.upstream = None
         for track in self.all_tracks:
             track.numbering.restart()
+            track.forget_keyframe()
             track.clock = None
 
     def have(self) -> dict[int, int]:

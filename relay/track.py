@@ -183,6 +183,10 @@ class Track:
         """Keep another form of a packet that was just inserted (padded, same numbers)."""
         self._ring[position & self._mask] = kept
 
+    def forget_keyframe(self) -> None:
+        """Let joiners wait for the next one: the last shows another publisher's picture."""
+        self.keyframe_position = self._keyframe_timestamp = -1
+
     def start_position(self, now: float) -> int:
         """Where a joiner can begin: at the last keyframe, or -1 when it must wait for the next."""
         if self.keyframe_position < 0 or now - self.keyframe_at_s > MAX_KEYFRAME_AGE_S:

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.live
 PRESENT = 20
 JOINERS = 400
 RUSH_S = 5.0
+PATIENCE_S = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -25,18 +26,22 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
 
 
 async def test_those_present_lose_nothing_while_four_hundred_join(pair: Tree, stream: str) -> None:
-    """All come in within five seconds; each of them gets picture and sound."""
+    """They come within five seconds; each of them gets picture and sound.
+
+    A node that runs short of processor time asks the last ones to wait a little.
+    """
     county = pair["county"].url
     async with (
         BarePublisher(pair["centre"].url, stream),
         load_viewers(county, stream, PRESENT) as present,
-        load_viewers(county, stream, JOINERS) as rush,
+        load_viewers(county, stream, 2 * JOINERS) as rush,
     ):
         await live(pair["centre"], stream)
         await present.join(PRESENT)
         async with present.recorded() as seen:
-            await rush.join_over(JOINERS, RUSH_S)
+            at_once = await rush.join_over(JOINERS, RUSH_S, PATIENCE_S)
             await rush.receiving()
+        assert at_once >= JOINERS / 2
         before = losses(seen[0], range(PRESENT))
         assert (before.lost, before.twice, before.without) == (0, 0, [])
         assert before.packets >= PRESENT * RUSH_S * 100

@@ -11,6 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.bench import sdp
+from tests.bench.dtls import Identity
+from tests.bench.signalling import Client
 from tests.live.publishers import AiortcPublisher, BarePublisher, live
 from tests.live.tree import Tree, until
 from tests.live.viewers import AiortcViewer, BareViewer, Kind, missing, steps
@@ -29,6 +32,8 @@ BETWEEN = 125
 KINDS: tuple[Kind, ...] = ("audio", "video")
 # To find out that it was superseded the first publisher's node tries its parent again.
 MOVED_WITHIN_S = 10.0
+# A node gives a peer so long to connect.
+HANDSHAKE_S = 10.0
 
 
 @pytest.fixture(scope="module")
@@ -219,3 +224,51 @@ async def test_a_publisher_that_enters_lower_down_loses_no_packet_of_its_first_k
                         numbers = [packet.sequence for packet in viewer.packets[kind]]
                         assert missing(numbers) == 0, (name, kind)
                         assert len(numbers) == len(set(numbers)), (name, kind)
+
+
+async def offer_only(url: str) -> None:
+    """POST a publisher's offer and leave it at that: no ICE check, no handshake."""
+    identity = Identity("aes128-gcm")
+    local = sdp.new_local(identity.fingerprint, "127.0.0.1", 9)
+    client = Client(url.rpartition("/whip/")[0])
+    path = "/whip/" + url.rpartition("/")[2]
+    offer = sdp.offer(local, "sendonly", {"audio": 1, "video": 2})
+    await client.expect(201, "POST", path, offer.encode())
+    await client.close()
+
+
+async def test_a_publisher_that_never_connects_takes_nothing_from_the_one_on_air(
+    branches: Tree, stream: str
+) -> None:
+    """Newest wins, but only once it is really there."""
+    centre, county = branches["centre"], branches["east-county"]
+    async with AiortcPublisher(centre.url, stream, shade=DARK) as first:
+        await live(centre, stream)
+        async with (
+            AiortcViewer(centre.url, stream) as above,
+            AiortcViewer(county.url, stream) as below,
+        ):
+            await asyncio.gather(sees(above, DARK), sees(below, DARK))
+            await offer_only(f"{county.url}/whip/{stream}")
+            for _ in range(3):
+                await asyncio.gather(sees(above, DARK), sees(below, DARK))
+            assert first.state == "connected"
+            assert (above.lost, below.lost) == (0, 0)
+
+
+async def test_a_publisher_that_never_connected_does_not_hide_a_stream_for_long(
+    branches: Tree, stream: str
+) -> None:
+    """Who waited at its node is told to come again, and then gets what is on air above."""
+    centre, county = branches["centre"], branches["east-county"]
+    await offer_only(f"{county.url}/whip/{stream}")
+    async with BarePublisher(centre.url, stream):
+        await live(centre, stream)
+        async with BareViewer(county.url, stream) as waiting:
+
+            async def told() -> bool:
+                return waiting.alerted
+
+            await until("the viewer is told", told, HANDSHAKE_S + 3)
+        async with BareViewer(county.url, stream) as again:
+            await again.receiving()
