@@ -177,7 +177,12 @@ async def test_sound_comes_whole_over_a_last_hop_that_loses_five_per_cent(tmp_pa
             async def sound() -> Any:
                 return (await viewer.evaluate(STATS)).get("audio", {})
 
+            async def redundant() -> Any:
+                (stream,) = (await node.get())["streams"]
+                return [below["redundant_audio"] for below in stream["lines_below"]]
+
             await until(sound, lambda audio: audio.get("packetsReceived", 0) > 150, 20)
+            await until(redundant, lambda now: now == [True], 20)
             before = await sound()
             await asyncio.sleep(15)
             after = await sound()
@@ -187,14 +192,10 @@ async def test_sound_comes_whole_over_a_last_hop_that_loses_five_per_cent(tmp_pa
 
             lost = grown("packetsLost") / (grown("packetsReceived") + grown("packetsLost"))
             concealed = grown("concealedSamples") / grown("totalSamplesReceived")
-            (stream,) = (await node.get())["streams"]
-            (below,) = stream["lines_below"]
-            print(f"lost {lost:.2%}, concealed {concealed:.2%}, {below}")  # noqa: T201
             assert lost > 0.02
-            assert below["redundant_audio"]
-            # What is left is from gaps of three, and from a machine that is late with the sound.
-            # The player itself conceals where the machine is slow: half is far from what was lost.
-            assert concealed < lost / 2
+            # What is left is from gaps of three, and from a machine that is late with the sound;
+            # where the estimate falls for that, the node saves the redundancy for a while.
+            assert concealed < 0.8 * lost
         finally:
             await browser.close()
 
