@@ -123,7 +123,7 @@ class Stream:
         self._sending = False
         self._deferred: list[Callable[[], None]] = []
         self._keyframe_asked_s: dict[Track, float] = {}
-        self._keyframe_wanted: set[Track] = set()
+        self._keyframe_wanted: dict[Track, float] = {}
         self._report_at_s = 0.0
         self._to_report: list[Viewer] = []
         self._choose_at_s = 0.0
@@ -596,8 +596,11 @@ class Stream:
                 if packets:
                     self.resend(target, packets)
             soon = soon or not self._caught_up(viewer)
-        for track in list(self._keyframe_wanted):
-            self.request_keyframe(now, track)
+        for track, since in list(self._keyframe_wanted.items()):
+            if track.keyframe_at_s > since:
+                del self._keyframe_wanted[track]
+            elif now - self._keyframe_asked_s.get(track, 0.0) >= KEYFRAME_EVERY_S:
+                self.request_keyframe(now, track)
         if now - self._choose_at_s >= CHOOSE_EVERY_S:
             self._choose_at_s = now
             self._choose(now)
@@ -619,21 +622,22 @@ class Stream:
             soon = self.upstream.tick(now) or soon
         return soon
 
-    def request_keyframe(self, now: float, track: Track | None = None) -> None:
-        """Pass a keyframe request up, merged: at most one a second and layer leaves this node."""
+    def request_keyframe(self, now: float, track: Track | None = None, rtt_s: float = 0.0) -> None:
+        """Pass a keyframe request up, merged: at most one a second and layer leaves this node.
+
+        What came here within `rtt_s` was not known to the viewer when it asked, and answers it.
+        A request too soon after the last one waits until its second is up, or a keyframe comes.
+        """
         track = track or self.tracks.get("video")
         if track is None or self.upstream is None:
             return
-        asked_s = self._keyframe_asked_s.get(track, 0.0)
-        if now - asked_s < KEYFRAME_EVERY_S:
-            # One that arrived since the last request has answered this one as well.
-            if track.keyframe_at_s < asked_s:
-                self._keyframe_wanted.add(track)
-            else:
-                self._keyframe_wanted.discard(track)
+        if rtt_s and track.keyframe_at_s > now - rtt_s:
+            return
+        if now - self._keyframe_asked_s.get(track, 0.0) < KEYFRAME_EVERY_S:
+            self._keyframe_wanted[track] = now
             return
         self._keyframe_asked_s[track] = now
-        self._keyframe_wanted.discard(track)
+        self._keyframe_wanted.pop(track, None)
         self.upstream.ask_keyframe(track, now)
 
     def _report_to(self, viewers: list[Viewer], now: float) -> None:

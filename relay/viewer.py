@@ -224,7 +224,8 @@ class Viewer:
     def _keyframe(self, ssrc: int, now: float) -> None:
         self.keyframe_requests += 1
         track = self.stream.track_of_ssrc(ssrc) if self.is_relay else self.layer
-        self.stream.request_keyframe(now, track or self.wanted)
+        rtt_s = self.rtt_s or HOLD_UNKNOWN_S
+        self.stream.request_keyframe(now, track or self.wanted, rtt_s)
 
     def _report(
         self, ssrc: int, fraction: int, jitter: int, lsr: int, dlsr: int, now: float
