@@ -719,34 +719,6 @@ async def test_a_stream_that_fails_costs_no_other_stream_anything() -> None:
         assert port._thread.is_alive()
 
 
-async def test_checks_are_answered_while_a_long_fan_out_is_under_way() -> None:
-    """Datagrams and calls get their turn between two chunks."""
-    with open_port() as port:
-        go_on = threading.Event()
-
-        def endless() -> Iterator[None]:
-            while not go_on.is_set():
-                yield
-
-        forwarder = Forwarder(endless)
-        peer = new_peer(port)
-        port.add(peer)
-        port.call(port.add_forwarder, forwarder)
-        port.call(port.mark, forwarder)
-        await port.finished()
-        client = Client(port)
-        try:
-            client.socket.settimeout(5)
-            for _ in range(20):
-                client.send(check_for(peer))
-                assert ice.parse(client.socket.recv(2048)).kind == ice.SUCCESS
-            assert forwarder.flushed == 0
-        finally:
-            go_on.set()
-            client.close()
-        await until(lambda: forwarder.flushed == 1, port)
-
-
 async def test_packets_that_come_during_a_flush_leave_with_the_next_one() -> None:
     """A stream's flushes never overlap."""
     with open_port() as port:
