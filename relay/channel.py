@@ -270,6 +270,11 @@ class Channel:
         self.puller = puller
         self._pulling = self.spawn(puller.run(), "pull")
 
+    @property
+    def pulled(self) -> bool:
+        """Whether a pull from a parent is under way."""
+        return self._pulling is not None and not self._pulling.done()
+
     def attach_pull(self, source: Source, before: Source | None) -> None:
         """Let a pull feed the stream; what `before` was asking for is asked of it from now on."""
         self.fed_by, self.source_gone_s, self.last_pull_source = "parent", None, source
@@ -418,7 +423,7 @@ class Channel:
         """Whether this channel has nothing more to do."""
         if self.publisher is not None or any(s.kind == "whip" for s in self.sessions):
             return False
-        if self._pulling is not None and not self._pulling.done():
+        if self.pulled:
             lingers = self.puller is not None and self.puller.pull is not None
             linger_s = self._linger_s if lingers else 0.0
             return self._idle_since_s is not None and now - self._idle_since_s >= linger_s

@@ -220,6 +220,19 @@ def _publish(args: argparse.Namespace) -> int:
     return publish.run(args)
 
 
+def _record_arguments(parser: argparse.ArgumentParser) -> None:
+    from media import recorder
+
+    recorder.add_arguments(parser)
+
+
+def _record(args: argparse.Namespace) -> int:
+    from media import recorder
+
+    configure_logging(verbose=False)
+    return recorder.run(args)
+
+
 def _token_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--key",
@@ -429,6 +442,15 @@ COMMANDS = {
         "terrace publish test: http://127.0.0.1:8710/whip/lecture",
         _publish_arguments,
         _publish,
+    ),
+    "record": Command(
+        "record a stream of a node into a folder, without decoding it",
+        "terrace record http://127.0.0.1:8710 lecture --out recordings",
+        _record_arguments,
+        _record,
+        "It ends with the stream, or with Ctrl-C, and leaves one MP4 file. A node records by itself "
+        "what its setting `record` names. A token that may relay, where the node asks for one, is "
+        "read from TERRACE_TOKEN.",
     ),
     "token": Command(
         "issue a token that lets its bearer publish, view or relay",
