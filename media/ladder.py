@@ -193,9 +193,9 @@ def why_not_passed(facts: VideoFacts, scan: Scan) -> str | None:
         return f"it is larger than {best.width}x{best.height}"
     if scan.open or not scan.keyframes_s or scan.end_s <= 0:
         return "it cannot be cut at its keyframes"
-    # Half as much again is worth not to lose quality and time; more is not on thin lines.
-    if scan.size_bytes * 8 / scan.end_s > 1.5 * best.total_bps:
-        return f"its bitrate is above {1.5 * best.total_bps / 1e6:g} Mbit/s"
+    # Twice as much is worth the quality and the time that it saves; more is not on thin lines.
+    if scan.size_bytes * 8 / scan.end_s > 2 * best.total_bps:
+        return f"its bitrate is above {2 * best.total_bps / 1e6:g} Mbit/s"
     if any(b - a > TOLERATED_S for a, b in pairwise((*scan.keyframes_s, scan.end_s))):
         return f"its keyframes are more than {TOLERATED_S:g} s apart"
     return None
@@ -203,18 +203,16 @@ def why_not_passed(facts: VideoFacts, scan: Scan) -> str | None:
 
 def cut_at(keyframes_s: Sequence[float]) -> list[float]:
     """The keyframes at which to cut: 2 to 6 s apart where there are such, close to 4 s."""
-    starts = [keyframes_s[0]] if keyframes_s else []
-    later = list(keyframes_s[1:])
-    at = 0
-    while at < len(later):
-        since = starts[-1]
-        fitting = [i for i in range(at, len(later)) if later[i] - since <= LONGEST_S]
-        fitting = [i for i in fitting if later[i] - since >= SHORTEST_S]
-        if fitting:
-            at = min(fitting, key=lambda i: abs(later[i] - since - SEGMENT_S))
-        else:
-            while at < len(later) - 1 and later[at] - since < SHORTEST_S:
-                at += 1
-        starts.append(later[at])
-        at += 1
+    starts = list(keyframes_s[:1])
+    best: float | None = None
+    for moment in keyframes_s[1:]:
+        if best is not None:
+            since_s, best_s = moment - starts[-1], best - starts[-1]
+            if since_s > LONGEST_S or abs(since_s - SEGMENT_S) > abs(best_s - SEGMENT_S):
+                starts.append(best)
+                best = None
+        if moment - starts[-1] >= SHORTEST_S:
+            best = moment
+    if best is not None:
+        starts.append(best)
     return starts
