@@ -50,6 +50,7 @@ LISTS_IN_WORDS = {
     "public_keys": "public-key",
     "advertise": "advertise",
     "siblings": "sibling",
+    "record": "record",
 }
 
 
@@ -109,6 +110,12 @@ def _address(value: str) -> str:
     if address.is_unspecified:
         raise ValueError(f"{value} is no address that a viewer could send to")
     return str(address)
+
+
+def _pattern(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._~*-]{1,64}", value):
+        raise ValueError("it must be a list of stream names, such as lecture-*")
+    return value
 
 
 class RelaySettings(BaseModel):
@@ -209,6 +216,16 @@ class RelaySettings(BaseModel):
         le=3600,
         allow_inf_nan=False,
         description="Seconds for which SIGTERM lets this node hand its viewers over",
+    )
+
+    record: list[Annotated[str, AfterValidator(_pattern)]] = Field(
+        default=[],
+        max_length=32,
+        description="Streams that are recorded when they go on air here; * stands for anything",
+    )
+    recordings: Path = Field(
+        default=Path("recordings"),
+        description="The folder that recordings are written to",
     )
 
     @field_validator("parents")
