@@ -126,9 +126,7 @@ class FetcherInterface(Protocol):
         """
         ...
 
-    async def stock(
-        self, plan: Callable[[], Sequence[Piece]], *, parallel: int = 2
-    ) -> None:
+    async def stock(self, plan: Callable[[], Sequence[Piece]], *, parallel: int = 2) -> None:
         """Fetch what `plan()` lists and the cache does not hold, first things first, for ever.
 
         `plan` is asked again before every piece, so it may change at any time; when it has nothing
