@@ -7,7 +7,7 @@ digests of pieces and of documents' paths).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 
 class NoRoom(Exception):
@@ -37,9 +37,9 @@ class Shelf:
     def __len__(self) -> int:
         return len(self._sizes)
 
-    def keys(self) -> Iterable[str]:
+    def __iter__(self) -> Iterator[str]:
         """The least recently used first."""
-        return self._sizes.keys()
+        return iter(self._sizes)
 
     def size_bytes(self, key: str) -> int:
         """The size of what is there; 0 for what is not."""

@@ -103,27 +103,33 @@ class Line:
     _tokens: float = field(default=0.0, repr=False)
     _filled_s: float = field(default=0.0, repr=False)
 
-    def wait_s(self, now: float, size_bytes: int) -> float:
-        """Seconds until `size_bytes` may be taken; 0 takes them (and counts them) at once."""
+    def wait_s(self, now: float) -> float:
+        """Seconds until anything may be taken; 0 when it may be now."""
         closed = self.hours.opens_in_s(now, self.zone)
         if closed > 0:
             return closed
         self._roll(now)
-        if self.day_bytes and self.spent_bytes + size_bytes > self.day_bytes:
+        if self.day_bytes and self.spent_bytes >= self.day_bytes:
             tomorrow = datetime.fromtimestamp(now, self.zone).date() + timedelta(1)
             return max(1.0, _moment(tomorrow, 0, self.zone) - now)
         if self.rate_bps:
-            per_s = self.rate_bps / 8
-            # A clock that was set back must not stop the line for as long.
-            passed = max(0.0, now - self._filled_s)
-            self._tokens = min(per_s * BURST_S, self._tokens + per_s * passed)
-            self._filled_s = now
-            # More than the bucket holds is let through on credit, and paid off by what follows.
-            if self._tokens < min(size_bytes, per_s * BURST_S):
-                return (min(size_bytes, per_s * BURST_S) - self._tokens) / per_s
-            self._tokens -= size_bytes
-        self.spent_bytes += size_bytes
+            self._fill(now)
+            return max(0.0, -self._tokens * 8 / self.rate_bps)
         return 0.0
+
+    def take(self, now: float, size_bytes: int) -> None:
+        """Count bytes that have come. They may be more than there was left: what follows waits."""
+        self._roll(now)
+        self.spent_bytes += size_bytes
+        if self.rate_bps:
+            self._fill(now)
+            self._tokens -= size_bytes
+
+    def _fill(self, now: float) -> None:
+        # A clock that was set back must not stop the line for as long.
+        passed = max(0.0, now - self._filled_s)
+        self._tokens = min(self.rate_bps / 8 * BURST_S, self._tokens + self.rate_bps / 8 * passed)
+        self._filled_s = now
 
     def may_carry_bytes(self, now: float, end: float, measured_bps: float) -> float:
         """What will come over the line between now and `end` at this measured rate."""
