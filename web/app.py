@@ -15,7 +15,8 @@ from aiohttp import web
 from relay import endpoints
 from relay.errors import SettingError
 from relay.node import Node
-from web import pages, recordings
+from web import distribution, pages, recordings
+from web.cache_settings import CacheSettings
 from web.recordings import Recordings
 from web.workers import Team
 
@@ -26,14 +27,22 @@ STOP_WITHIN_S = 3.0
 
 
 def build_app(
-    node: Node, team: Team | None = None, recorded: Recordings | None = None
+    node: Node,
+    team: Team | None = None,
+    recorded: Recordings | None = None,
+    cache: CacheSettings | None = None,
 ) -> web.Application:
-    """The node's signalling and API (`relay.endpoints`) and its pages (`web.pages`) as one app.
+    """The node's signalling and API (`relay.endpoints`), its courses and its pages as one app.
 
     `team` passes viewers on to the node's other processes, if it has any; `recorded` records here.
+    `cache` says what a node below another keeps of the courses that pass through it.
     """
     app = web.Application(middlewares=[team.front] if team is not None else [])
     endpoints.add_routes(app, node)
+    if node.config.parents:
+        keys = node.config.access.public_keys
+        below = distribution.Distribution(node.config, cache or CacheSettings(), keys)
+        distribution.add(app, below)
     pages.add_pages(app, node)
     if recorded is not None:
         recordings.add(app, recorded)
