@@ -34,8 +34,8 @@ never looks at its browser's own clock.
      "attend_url": "http://192.168.1.20:8780/attend?code=7F3K9Q" | "",
      "month": {"month": "2026-11", "hours": 12.4, "target": 20.0}}
 
-`src`, `poster` and the like are paths at the box and "" where there is nothing. `faults` are those of
-`media.faults`; pages translate `fault.<code>` with `values`.
+`src`, `poster` and the like are paths at the box and "" where there is nothing. `faults` are those
+of `media.faults`; pages translate `fault.<code>` with `values`.
 
     POST /api/station/tv          {"state": "playing" | "stalled" | "idle" | "error",
                                    "item": id | null, "position_s": float, "at": now, "why": ""}
@@ -57,6 +57,6 @@ never looks at its browser's own clock.
 
 A play in a logbook: {"id", "item", "title", "kind", "planned_at", "planned_s", "started_at",
 "ended_at", "played_s", "gaps": [{"from", "to", "why": "late" | "line" | "missing" | "stalled" |
-"no-television" | "restart"}], "head_count": int | null, "present": int | null, "absent": int | null,
-"acknowledged": bool}.
+"no-television" | "restart"}], "head_count": int | null, "present": int | null,
+"absent": int | null, "acknowledged": bool}.
 """
