@@ -19,12 +19,12 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import itertools
 import json
 import math
 import time
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, Protocol
@@ -100,7 +100,7 @@ class Timekeeper:
         self, wall_s: float, elapsed_s: float, kept: Kept | None, *, not_before_s: float = 0.0
     ) -> None:
         self.heard_s: float | None = None
-        """The believed time at which somebody last said the time, None if nobody since the start."""
+        """When somebody last said the time, by the believed one; None if nobody did since start."""
         self._parent_at_s = -math.inf
         self._sure_s = kept.sure_s if kept is not None else 0.0
         self.source = Heard.SYSTEM
@@ -219,7 +219,8 @@ class ScriptedWall:
     """
 
     def __init__(self, points: Sequence[tuple[float, float]], *, synchronised: bool) -> None:
-        if not points or any(a >= c or b > d for (a, b), (c, d) in zip(points, points[1:])):  # noqa: B905
+        rising = all(a < c and b <= d for (a, b), (c, d) in itertools.pairwise(points))
+        if not points or not rising:
             raise ValueError("the points of a clock script must rise")
         self._real = [one for one, _ in points]
         self._unix = [one for _, one in points]
@@ -272,7 +273,7 @@ class ScriptedWall:
 async def sleep(wall: Wall, seconds: float) -> None:
     """Sleeps so many of the clock's seconds."""
     end = wall.elapsed_s() + seconds
-    while (left := end - wall.elapsed_s()) > 0:
+    while (left := end - wall.elapsed_s()) > 0:  # noqa: ASYNC110 - no event is told by a clock
         await asyncio.sleep(wall.delay_s(left))
 
 

@@ -28,7 +28,7 @@ def write(path: Path, data: bytes, *, mode: int = 0o644) -> None:
             file.write(data)
             file.flush()
             os.fsync(handle)
-        os.replace(scratch, path)
+        Path(scratch).replace(path)
     except BaseException:
         Path(scratch).unlink(missing_ok=True)
         raise
@@ -67,7 +67,7 @@ def read_model(path: Path, model: type[_Model]) -> tuple[_Model | None, bool]:
 def put_aside(path: Path) -> None:
     """Renames a damaged file to `NAME.damaged`, over an earlier one; nothing if that fails."""
     with contextlib.suppress(OSError):
-        os.replace(path, path.with_name(path.name + ".damaged"))
+        path.replace(path.with_name(path.name + ".damaged"))
 
 
 def clear_scratch(folder: Path) -> None:

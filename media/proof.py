@@ -126,13 +126,16 @@ class Witness:
         self,
         now: float,
         item: Item | None,
-        trouble: str | None,
+        trouble: str | None = None,
+        *,
         course: str = "",
         rendition: str = "",
+        rate: float = 1.0,
     ) -> list[Play]:
         """What should be on at `now`; returns the plays that ended with that.
 
         trouble: of `media.playout.Current`; it is the reason of the gap.
+        rate:    how many of the clock's seconds pass in a real one
         """
         ended = []
         play = self.play
@@ -141,9 +144,10 @@ class Witness:
         ):
             # It ended when its time was over, even if that is noticed late.
             end_s = min(now, play.planned_at + play.planned_s)
+            self.look(end_s, rate)
             play.go_on(end_s, self._why)
             ended.append(play)
-            self.play, self._why = None, Why.LATE
+            self.play, self._why, self._heard_s = None, Why.LATE, None
         if item is None:
             return ended
         if self.play is None:
