@@ -5,8 +5,8 @@ to half a picture. So a source of uneven rate, with gaps or with a late start co
 in step with the sound. Segments begin with a keyframe and refer to nothing before it.
 
 In a file a picture's time of decoding is written as its place in the order of decoding, counted
-from the first picture of its segment: so a segment begins exactly when it is shown, and a picture
-that is decoded later than shown by that count has a negative offset (`trun`, version 1).
+from the first picture of its segment: so a segment begins exactly when it is shown. A picture that
+is decoded later than it is shown, by that count, is why all have the same delay (`moov.Picture`).
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ from .plan import Handling, VideoFacts, VideoPlan
 
 QUALITY: Final = 23
 """x264's constant quality; the bitrate caps it. Slides and board take a fraction of the bitrate."""
+
+REORDERED: Final = 2
+"""How many pictures x264 decodes before the one that is shown next, with B-frames in a pyramid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +98,13 @@ class Pictures:
 class Passed:
     """The source's own H264 pictures, moved to the course's time and cut at its keyframes."""
 
-    def __init__(self, made: Made, starts_s: Sequence[float], origin_s: float) -> None:
+    def __init__(self, made: Made, starts_s: Sequence[float], origin_s: float, delay: int) -> None:
         self._name = made.name
         self._starts = [round(start * fmp4.VIDEO_RATE) for start in starts_s]
         self._origin = round(origin_s * fmp4.VIDEO_RATE)
-        self._delay: int | None = None
-        """By how much decoding comes before showing in the source; here it is none."""
+        self._early: int | None = None
+        """By how much decoding comes before showing in the source."""
+        self._delay = delay
         self._held: tuple[int, int, av.Packet[av.VideoStream]] | None = None
         self._duration = fmp4.VIDEO_RATE // 25
 
@@ -110,9 +114,9 @@ class Passed:
             return
         ticks = fmp4.VIDEO_RATE * packet.time_base
         shown, read = round(packet.pts * ticks), round(packet.dts * ticks)
-        if self._delay is None:
-            self._delay = shown - read
-        start, shown = read + self._delay - self._origin, shown - self._origin
+        if self._early is None:
+            self._early = shown - read
+        start, shown = read + self._early - self._origin, shown - self._origin
         if self._held is not None:
             if start <= self._held[0]:
                 return  # a clock that goes back
@@ -130,7 +134,9 @@ class Passed:
         self._duration = duration
         # A tick of slack: keyframes were found in seconds.
         segment = max(0, bisect_right(self._starts, start + 1) - 1)
-        sample = fmp4.Sample(bytes(packet), duration, packet.is_keyframe, shown - start)
+        sample = fmp4.Sample(
+            bytes(packet), duration, packet.is_keyframe, shown - start + self._delay
+        )
         return Coded(self._name, segment, start, sample)
 
 
@@ -160,10 +166,14 @@ class _Encoder:
         }
         codec.open()
         self._codec = codec
+        self._delay = math.ceil(REORDERED * self._tick) if codec.has_b_frames else 0
 
     def about(self) -> moov.Picture:
         return moov.Picture(
-            self.made.width, self.made.height, moov.avcc_of(self._codec.extradata or b"")
+            self.made.width,
+            self.made.height,
+            moov.avcc_of(self._codec.extradata or b""),
+            self._delay,
         )
 
     def fit(self, frame: av.VideoFrame) -> av.VideoFrame:
@@ -193,7 +203,7 @@ class _Encoder:
                 moov.access_unit(bytes(packet)),
                 duration=round(self._decoded * self._tick) - start,
                 keyframe=packet.is_keyframe,
-                shown_after=round(number * self._tick) - start,
+                shown_after=round(number * self._tick) - start + self._delay,
             )
             yield Coded(self.made.name, segment, start, sample)
 

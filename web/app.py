@@ -15,8 +15,9 @@ from aiohttp import web
 from relay import endpoints
 from relay.errors import SettingError
 from relay.node import Node
-from web import distribution, pages, recordings
+from web import course_pages, courses, distribution, pages, recordings
 from web.cache_settings import CacheSettings
+from web.library import LibraryRoom
 from web.recordings import Recordings
 from web.workers import Team
 
@@ -31,11 +32,13 @@ def build_app(
     team: Team | None = None,
     recorded: Recordings | None = None,
     cache: CacheSettings | None = None,
+    room: LibraryRoom | None = None,
 ) -> web.Application:
     """The node's signalling and API (`relay.endpoints`), its courses and its pages as one app.
 
     `team` passes viewers on to the node's other processes, if it has any; `recorded` records here.
-    `cache` says what a node below another keeps of the courses that pass through it.
+    `cache` says what a node below another keeps of the courses that pass through it; a node that
+    has none above it has the library in `room`.
     """
     app = web.Application(middlewares=[team.front] if team is not None else [])
     endpoints.add_routes(app, node)
@@ -43,7 +46,10 @@ def build_app(
         keys = node.config.access.public_keys
         below = distribution.Distribution(node.config, cache or CacheSettings(), keys)
         distribution.add(app, below)
-    pages.add_pages(app, node)
+    elif room is not None:
+        courses.add(app, room, node.config.access)
+    rendered = pages.add_pages(app, node)
+    course_pages.add(app, rendered, node.config.access)
     if recorded is not None:
         recordings.add(app, recorded)
     return app
@@ -57,6 +63,7 @@ async def serve(
     drain_s: float = 0.0,
     team: Team | None = None,
     recorded: Recordings | None = None,
+    room: LibraryRoom | None = None,
 ) -> None:
     """Runs a node until SIGTERM, SIGINT or a drain, then stops it cleanly.
 
@@ -80,7 +87,9 @@ async def serve(
 
     # Media first: a node that answers on HTTP can take a publisher at once.
     await node.start()
-    runner = web.AppRunner(build_app(node, team, recorded), access_log=None, shutdown_timeout=0.5)
+    runner = web.AppRunner(
+        build_app(node, team, recorded, room=room), access_log=None, shutdown_timeout=0.5
+    )
     try:
         await runner.setup()
         try:

@@ -28,6 +28,7 @@ from pydantic import (
 )
 
 from web import values
+from web.library_settings import LibrarySettings
 from web.station_settings import StationSettings, StationsSettings
 
 if TYPE_CHECKING:
@@ -234,12 +235,14 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     relay: RelaySettings = RelaySettings()
+    library: LibrarySettings = LibrarySettings()
     station: StationSettings = StationSettings()
     stations: StationsSettings = StationsSettings()
 
 
 TABLES: Mapping[str, type[BaseModel]] = {
     "relay": RelaySettings,
+    "library": LibrarySettings,
     "station": StationSettings,
     "stations": StationsSettings,
 }
