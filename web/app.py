@@ -15,7 +15,7 @@ from aiohttp import web
 from relay import endpoints
 from relay.errors import SettingError
 from relay.node import Node
-from web import course_pages, courses, distribution, pages, recordings
+from web import course_pages, courses, distribution, pages, recordings, uploads
 from web.cache_settings import CacheSettings
 from web.library import LibraryRoom
 from web.recordings import Recordings
@@ -48,6 +48,7 @@ def build_app(
         distribution.add(app, below)
     elif room is not None:
         courses.add(app, room, node.config.access)
+        uploads.add(app, room, node.config.access)
     rendered = pages.add_pages(app, node)
     course_pages.add(app, rendered, node.config.access)
     if recorded is not None:

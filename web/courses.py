@@ -126,7 +126,8 @@ class Courses:
             key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
             for key in keys
         ]
-        return _document(request, {"public_keys": pems, "jobs": jobs})
+        most = self._room.settings.max_upload_mb * 1_000_000
+        return _document(request, {"public_keys": pems, "jobs": jobs, "max_upload_bytes": most})
 
     # ------------------------------------------------------------ small files
 

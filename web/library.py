@@ -159,6 +159,14 @@ class LibraryRoom:
                     states.append(JobState(job.id, job.details.title, "waiting"))
         return states
 
+    def sources(self) -> set[Path]:
+        """The files that jobs still need. Blocks for a moment on the disk."""
+        found = set()
+        for path in self.work.glob(f"*/{intake.INTAKE_FILE}"):
+            with contextlib.suppress(MediaError):
+                found.add(intake.read(path.parent).source)
+        return found
+
     # ------------------------------------------------------------ the work
 
     def start(self) -> None:
