@@ -8,7 +8,8 @@ policy loads pictures from the box alone.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final
 
 import segno
@@ -55,27 +56,44 @@ def qr_response(text: str, kind: str) -> web.Response:
     )
 
 
-def add(
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    """A box as the renderer of pages sees a node."""
+
+    name: str
+    tier: str = "village"
+
+
+@dataclass(frozen=True, slots=True)
+class _Box:
+    config: _Identity
+
+
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+def add_box_pages(
     app: web.Application,
-    node: pages.PageNode,
+    name: str,
     *,
     pairing_url: Callable[[], str],
     attend_url: Callable[[], str],
 ) -> None:
     """Add the box's pages and QR pictures to `app`.
 
+    name:        of the station, as it stands in the titles of its pages
     pairing_url: what the QR of the pairing screen says now, "" when the box is paired
     attend_url:  what a phone in the village opens for the roll-call, "" without a network
     """
-    rendered = pages.add_common(app, node)
+    rendered = pages.add_common(app, _Box(_Identity(name)))
 
-    def page(name: str) -> Callable[[web.Request], object]:
+    def page(name: str) -> Handler:
         async def answer(request: web.Request) -> web.Response:
             return rendered.answer(request, name)
 
         return answer
 
-    def picture(text: Callable[[], str]) -> Callable[[web.Request], object]:
+    def picture(text: Callable[[], str]) -> Handler:
         async def answer(request: web.Request) -> web.Response:
             return qr_response(text(), request.match_info["kind"])
 

@@ -6,10 +6,11 @@
 import { LivePicture } from "./classline.js";
 import { byId, setIcon, setText, t } from "./page.js";
 import { RecordedPicture } from "./recorded.js";
-import { askScreen, reportPicture } from "./station.js";
+import { askScreen, hearScreen, reportPicture } from "./station.js";
 import { SILENT_AFTER_S, comeNext, onNow, plan } from "./tvplan.js";
+import { lengthInWords } from "./stationwords.js";
 import {
-  lengthInFigures, lengthInWords, showCard, showFaults, showItems, showMonth, showNote, showPairing,
+  lengthInFigures, showCard, showFaults, showItems, showMonth, showNote, showPairing,
   showRoll, showThird, showTime,
 } from "./tvscene.js";
 import { StationClock, Wall } from "./wallclock.js";
@@ -17,12 +18,15 @@ import { StationClock, Wall } from "./wallclock.js";
 const ASK_EVERY_MS = 1000;
 const TICK_EVERY_MS = 200;
 const REPORT_EVERY_MS = 2000;
-// The next course is loaded this long before its time, in seconds of the browser.
+// A picture that moved this recently moves.
+const MOVES_MS = 1200;
+// The next course is loaded this long before its time, in seconds of the person there.
 const PREPARE_S = 45;
 
 const CARDS = {
   next: { tone: "good", icon: "play" },
-  next_late: { tone: "bad", icon: "warn" },
+  next_course_late: { tone: "bad", icon: "warn" },
+  next_live_late: { tone: "busy", icon: "broken" },
   nothing: { tone: "calm", icon: "ready" },
   no_programme: { tone: "busy", icon: "wait" },
   loading: { tone: "calm", icon: "play" },
@@ -45,7 +49,7 @@ let told = null;
 let answeredMs = performance.now();
 let wall = new Wall(document.documentElement.lang, "UTC");
 let shown = plan(null, 0, null);
-let reportedMs = 0;
+let reported = { key: "", atMs: 0 };
 
 const silentS = () => (performance.now() - answeredMs) / 1000;
 
@@ -56,21 +60,16 @@ function reel(item) {
   return { key: `${item.id} ${item.src}`, src: item.src, subtitles: item.subtitles };
 }
 
-/** Seconds of the film that should have passed. */
-function offsetOf(item, now) {
-  return (now - item.startsAt) / clock.rate;
-}
-
 function steerPictures(now) {
-  const item = onNow(told.items, now);
+  const item = onNow(told, now);
   if (item?.kind === "live" && item.whep) livePicture.play(item.whep);
   else livePicture.stop();
-  if (item?.kind === "course" && item.src && item.state !== "missing") {
-    recorded.play(reel(item), offsetOf(item, now));
+  if (item?.kind === "course" && item.src) {
+    recorded.play(reel(item), now - item.startsAt, clock.rate);
   } else {
     recorded.stop();
   }
-  const next = comeNext(told.items, now).find(({ src }) => src);
+  const next = comeNext(told, now).find(({ src }) => src);
   if (next && (next.startsAt - now) / clock.rate < PREPARE_S) recorded.prepare(reel(next));
 }
 
@@ -78,6 +77,7 @@ function mediaNow(item) {
   const key = item?.kind === "course" ? reel(item).key : "";
   const mine = key !== "" && recorded.key === key;
   return {
+    rate: clock.rate,
     recorded: {
       shows: mine && recorded.shows(key),
       state: mine ? recorded.state : "loading",
@@ -96,11 +96,11 @@ function card({ kind, item, seconds }, now) {
   const values = {
     title: item?.title ?? "",
     time: item ? wall.time(item.startsAt) : "",
-    end: item ? wall.time(item.startsAt + item.durationS) : "",
-    length: item ? lengthInWords(item.durationS) : "",
+    end: item ? wall.time(item.endsAt) : "",
+    length: item ? lengthInWords(item.endsAt - item.startsAt) : "",
     seconds: seconds ?? 0,
   };
-  const counts = kind === "next" || kind === "next_late";
+  const counts = kind.startsWith("next");
   const days = item && !wall.sameDay(item.startsAt, now);
   return {
     ...CARDS[kind],
@@ -117,21 +117,22 @@ function card({ kind, item, seconds }, now) {
   };
 }
 
-function third({ item }) {
+function third(item) {
   return {
     icon: item.kind === "live" ? "live" : "play",
     kicker: t(item.kind === "live" ? "tv.third.live" : "tv.third.course"),
     title: item.title,
-    detail: t("tv.third.until", { end: wall.time(item.startsAt + item.durationS) }),
+    detail: t("tv.third.until", { end: wall.time(item.endsAt) }),
   };
 }
 
 /** The chips of the bar: whether the box's own program answers, the line, the clock. */
 function showBar() {
   const silent = silentS() > SILENT_AFTER_S;
-  const word = silent ? "box" : told.line.up ? "up" : "down";
-  byId("line-chip").dataset.state = { box: "lost", up: "live", down: "waiting" }[word];
-  setIcon("line-icon", { box: "again", up: "ready", down: "broken" }[word]);
+  const down = told.pairing === null ? "down" : "none";
+  const word = silent ? "box" : told.line.up ? "up" : down;
+  byId("line-chip").dataset.state = { box: "lost", up: "live" }[word] ?? "waiting";
+  setIcon("line-icon", { box: "again", up: "ready" }[word] ?? "broken");
   setText(byId("line-word"), t(`tv.line.${word}`));
   byId("clock-chip").hidden = !told.clock.doubt;
   setText(byId("clock-word"), told.clock.doubt ? t("tv.clock.doubt") : "");
@@ -160,7 +161,7 @@ function tick() {
     recorded.stop();
     livePicture.stop();
   }
-  const item = onNow(told.items, now);
+  const item = onNow(told, now);
   shown = plan(told, now, mediaNow(item));
   const tv = byId("tv");
   tv.dataset.screen = shown.screen;
@@ -171,11 +172,11 @@ function tick() {
     showPairing(told.pairing);
   } else {
     if (shown.card) showCard(card(shown.card, now));
-    showItems(comeNext(told.items, now), wall, now);
+    showItems(comeNext(told, now), wall, now);
     showMonth(told.month);
     showRoll(told.attendUrl);
   }
-  showFaults(told.faults);
+  showFaults(told.faults, wall);
   showThird(shown.third && third(shown.third));
   const doubt = told.clock.doubt ? t("tv.clock.doubt") : "";
   showNote(shown.note ? t(`tv.note.${shown.note}`) : doubt);
@@ -185,32 +186,41 @@ function tick() {
 
 /** Tell the box what is really to be seen: its logbook and its watchdog live by this. */
 function report(item, now) {
+  const state = pictureState(item);
   const nowMs = performance.now();
-  if (nowMs - reportedMs < REPORT_EVERY_MS) return;
-  reportedMs = nowMs;
+  const key = `${state} ${item?.id}`;
+  if (reported.key === key && nowMs - reported.atMs < REPORT_EVERY_MS) return;
+  reported = { key, atMs: nowMs };
   reportPicture({
-    now,
-    screen: shown.screen,
-    picture: shown.picture,
-    item: item?.id ?? "",
-    moves: shown.picture === "live" || (shown.picture === "recorded" && recorded.stillMs() < 1500),
-    position_s: shown.picture === "recorded" ? recorded.positionS : null,
-    error: recorded.error,
+    state,
+    item: item?.id ?? null,
+    position_s: item?.kind === "course" ? recorded.positionS : 0,
+    at: now,
+    why: state === "error" ? recorded.error : state === "stalled" ? livePicture.reason : "",
   });
+}
+
+/** What of the item can be seen, in the box's words: playing, stalled, error or idle. */
+function pictureState(item) {
+  if (item === null) return "idle";
+  if (shown.picture === "live") return livePicture.state === "playing" ? "playing" : "stalled";
+  if (shown.picture === "recorded") return recorded.stillMs() < MOVES_MS ? "playing" : "stalled";
+  if (item.kind === "course" && recorded.state === "broken") return "error";
+  return recorded.state === "ended" && item.kind === "course" ? "idle" : "stalled";
+}
+
+function take(answer, askedMs, answeredAtMs) {
+  told = answer;
+  answeredMs = answeredAtMs;
+  clock.set(told.now, (askedMs + answeredAtMs) / 2, told.rate);
+  if (wall.timeZone !== told.timeZone) wall = new Wall(document.documentElement.lang, told.timeZone);
+  soon();
 }
 
 async function ask() {
   const beganMs = performance.now();
   const answer = await askScreen();
-  const endedMs = performance.now();
-  if (answer !== null) {
-    told = answer;
-    answeredMs = endedMs;
-    clock.set(told.now, (beganMs + endedMs) / 2, told.rate);
-    if (wall.timeZone !== told.timeZone) {
-      wall = new Wall(document.documentElement.lang, told.timeZone);
-    }
-  }
+  if (answer !== null) take(answer, beganMs, performance.now());
   tick();
   setTimeout(ask, ASK_EVERY_MS);
 }
@@ -245,3 +255,4 @@ window.terrace = Object.freeze({ page: "tv", stats: window.terraceStats });
 
 setInterval(tick, TICK_EVERY_MS);
 ask();
+hearScreen((answer) => take(answer, performance.now(), performance.now()));

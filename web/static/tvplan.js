@@ -7,9 +7,10 @@
 
 /** So long without an answer of the box's own program, and the screen says so. */
 export const SILENT_AFTER_S = 8;
-// A lower third stays this long after the beginning of an item.
+// A lower third stays this long after the beginning of an item, in seconds of the person there.
 const THIRD_S = 9;
 const STILL_NOTE_MS = 4000;
+const UNPLAYABLE = new Set(["late", "missing", "live-offline"]);
 
 /**
  * @typedef {object} Item
@@ -17,93 +18,84 @@ const STILL_NOTE_MS = 4000;
  * @property {string} title
  * @property {"course"|"live"} kind
  * @property {number} startsAt  Unix seconds
- * @property {number} durationS
- * @property {string} state  readiness: ready, fetching, waiting, late, missing, live
+ * @property {number} endsAt
+ * @property {string} state  how ready it is before its time: see media/playout.py
  * @property {number} percent  of its bytes that are here
  * @property {string} src  file on the box, "" if there is none
  * @property {string} whep  where a live class is, "" if this is none
+ * @property {string} trouble  why it cannot be seen: line, missing, or ""
  */
 
-/** The item that is on at `now`: the one that began last and has not ended, null if none. */
-export function onNow(items, now) {
-  return items
-    .filter((item) => item.startsAt <= now && now < item.startsAt + item.durationS)
-    .reduce((last, item) => (last === null || item.startsAt >= last.startsAt ? item : last), null);
+/** The item that is on at `now`: the box's own, or of those to come one that has begun since. */
+export function onNow(told, now) {
+  const begun = told.coming.filter(({ startsAt, endsAt }) => startsAt <= now && now < endsAt);
+  if (begun.length > 0) return begun.at(-1);
+  const { current } = told;
+  return current !== null && now < current.endsAt ? current : null;
 }
 
 /** Those that begin after `now`, the nearest first. */
-export function comeNext(items, now) {
-  return items
-    .filter((item) => item.startsAt > now)
-    .sort((a, b) => a.startsAt - b.startsAt)
-    .slice(0, 5);
+export function comeNext(told, now) {
+  return told.coming.filter(({ startsAt }) => startsAt > now);
 }
+
+const NOTHING = { picture: "none", card: null, third: null, note: "" };
 
 /**
  * What to show.
  *
  * @param {object} told  the box's last answer, see station.js; null before the first
  * @param {number} now  the station's time, Unix seconds
- * @param {{recorded: {shows: boolean, state: string, stillMs: number},
+ * @param {{rate: number,
+ *          recorded: {shows: boolean, state: string, stillMs: number},
  *          live: {shows: boolean, state: string, reason: string, waitsS: number|null}}} media
  * @returns {{screen: string, picture: string, card: object|null, third: object|null, note: string}}
- *          screen: starting, pairing, idle; picture: none, recorded, live.
- *          card, third and note name strings; they are put into words by tv.js
+ *          screen: starting, pairing, idle; picture: none, recorded, live, or one of the two with
+ *          "-soon". card and note name strings, third an item; tv.js puts them into words
  */
 export function plan(told, now, media) {
-  if (told === null) return { screen: "starting", picture: "none", card: null, third: null, note: "" };
-  if (told.pairing !== null) {
-    return { screen: "pairing", picture: "none", card: null, third: null, note: "" };
-  }
-  const item = onNow(told.items, now);
-  if (item === null) return idle(told, now);
-  const third = now - item.startsAt < THIRD_S ? { item } : null;
-  if (item.kind === "live") return live(told, item, now, media.live, third);
-  return recorded(told, item, now, media.recorded, third);
+  if (told === null) return { screen: "starting", ...NOTHING };
+  if (told.pairing !== null) return { screen: "pairing", ...NOTHING };
+  const item = onNow(told, now);
+  if (item === null) return { screen: "idle", ...NOTHING, card: idleCard(told, now) };
+  const third = (now - item.startsAt) / media.rate < THIRD_S ? item : null;
+  const shown = item.kind === "live" ? live(item, media.live) : recorded(item, media.recorded);
+  const seen = ["recorded", "live"].includes(shown.picture);
+  return { screen: "idle", note: "", ...shown, third: seen ? third : null };
 }
 
-function idle(told, now) {
-  const [next] = comeNext(told.items, now);
-  const card = next
-    ? { kind: next.state === "late" || next.state === "missing" ? "next_late" : "next", item: next }
-    : { kind: told.programme === "none" ? "no_programme" : "nothing" };
-  return { screen: "idle", picture: "none", card, third: null, note: "" };
+function idleCard(told, now) {
+  const [next] = comeNext(told, now);
+  if (next) return { kind: UNPLAYABLE.has(next.state) ? `next_${next.kind}_late` : "next", item: next };
+  const none = told.faults.some(({ code }) => code === "programme-none");
+  return { kind: none ? "no_programme" : "nothing" };
 }
 
-function recorded(told, item, now, media, third) {
-  const base = { screen: "idle", third };
-  if (item.src === "" || item.state === "missing") {
-    return { ...base, picture: "none", card: { kind: "missing", item }, note: "", third: null };
+function recorded(item, media) {
+  if (item.src === "") return { picture: "none", card: { kind: "missing", item } };
+  if (media.state === "ended") return { picture: "none", card: { kind: "ended", item } };
+  const broken = media.state === "broken";
+  const card = { kind: broken ? "broken" : "loading", item };
+  if (!media.shows || (broken && media.stillMs > STILL_NOTE_MS)) {
+    return { picture: "recorded-soon", card };
   }
-  if (media.state === "ended") {
-    return { ...base, picture: "none", card: { kind: "ended", item }, note: "", third: null };
-  }
-  if (media.shows) {
-    const still = media.state !== "broken" && media.stillMs < STILL_NOTE_MS;
-    return { ...base, picture: "recorded", card: { kind: "loading", item }, note: still ? "" : "still" };
-  }
-  const kind = media.state === "broken" ? "broken" : "loading";
-  return { ...base, picture: "recorded-soon", card: { kind, item }, note: "", third: null };
+  return { picture: "recorded", card, note: media.stillMs > STILL_NOTE_MS ? "still" : "" };
 }
 
-function live(told, item, now, media, third) {
-  const base = { screen: "idle" };
+const LIVE_CARDS = { off: "live_connecting", connecting: "live_connecting", soundonly: "live_sound" };
+
+function live(item, media) {
   if (media.shows) {
     const note = media.state === "still" ? "reconnecting" : "";
-    return { ...base, picture: "live", card: { kind: "live_connecting", item }, third, note };
+    return { picture: "live", card: { kind: "live_connecting", item }, note };
   }
-  const card = {
-    off: "live_connecting",
-    connecting: "live_connecting",
-    soundonly: "live_sound",
-  }[media.state] ?? lostCard(media.reason);
-  return {
-    ...base, picture: "live-soon", card: { kind: card, item, seconds: media.waitsS }, third: null, note: "",
-  };
+  const kind = LIVE_CARDS[media.state] ?? lostCard(media.reason, item.trouble);
+  return { picture: "live-soon", card: { kind, item, seconds: media.waitsS } };
 }
 
 /** Why a live class is not to be seen -> the card that says it. */
-function lostCard(reason) {
+function lostCard(reason, trouble) {
+  if (trouble === "line") return "live_lost";
   switch (reason) {
     case "absent":
     case "conflict":

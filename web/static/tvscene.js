@@ -1,8 +1,14 @@
 /** What the television shows when no picture is on: clock, card, the next items, the foot. */
 
 import { drawMeter, html, icon, replaceIfChanged } from "./drawing.js";
-import { byId, has, number, setIcon, setText, t, tn } from "./page.js";
-import { lengthParts } from "./wallclock.js";
+import { byId, has, number, setIcon, setText, t } from "./page.js";
+import { faultInWords, lengthInWords, readinessInWords } from "./stationwords.js";
+
+// These have a place of their own on the screen.
+const SAID_ELSEWHERE = new Set([
+  "unpaired", "line-down", "clock-doubt", "programme-none", "course-missing", "course-late",
+  "television-silent",
+]);
 
 /** States of an item that is to come -> the tone and the icon that go with its words. */
 const READINESS = {
@@ -12,14 +18,8 @@ const READINESS = {
   waiting: { tone: "calm", icon: "wait" },
   late: { tone: "bad", icon: "warn" },
   missing: { tone: "bad", icon: "warn" },
+  "live-offline": { tone: "busy", icon: "broken" },
 };
-
-/** A length in words: "1 h 5 min". */
-export function lengthInWords(seconds) {
-  return lengthParts(seconds)
-    .map(({ unit, value }) => tn(`station.length.${unit}`, value))
-    .join(t("station.length.between"));
-}
 
 /** A length as a clock would show it, for a countdown that moves: "1:05:09". */
 export function lengthInFigures(seconds) {
@@ -27,17 +27,6 @@ export function lengthInFigures(seconds) {
   const two = (value) => String(value).padStart(2, "0");
   const [hours, minutes, rest] = [Math.floor(left / 3600), Math.floor(left / 60) % 60, left % 60];
   return hours > 0 ? `${hours}:${two(minutes)}:${two(rest)}` : `${minutes}:${two(rest)}`;
-}
-
-/** A fault as a sentence. One that this page does not know yet shows what the box says of it. */
-export function faultInWords({ code, values = {}, says = "" }) {
-  const key = `station.fault.${code}`;
-  return has(key) ? t(key, values) : says || code;
-}
-
-/** The state of an item that is to come, in words. */
-export function readinessInWords({ state, percent }) {
-  return t(`station.ready.${state}`, { percent: number(Math.floor(percent ?? 0)) });
 }
 
 export function showTime(wall, now, lookedAt) {
@@ -71,7 +60,7 @@ export function showItems(items, wall, now) {
     day: wall.sameDay(item.startsAt, now) ? "" : wall.weekday(item.startsAt),
     title: item.title,
     words: readinessInWords(item),
-    length: lengthInWords(item.durationS),
+    length: lengthInWords(item.endsAt - item.startsAt),
     ...(READINESS[item.state] ?? READINESS.waiting),
   }));
   byId("items-empty").hidden = rows.length > 0;
@@ -93,11 +82,15 @@ export function showMonth(month) {
   drawMeter(byId("month-meter"), month.hours, month.target);
 }
 
-export function showFaults(faults) {
-  const sentences = faults.slice(0, 2).map(faultInWords);
+/** At most two: what is wrong and can be mended by whoever stands there. */
+export function showFaults(all, wall) {
+  const faults = all.filter(({ code }) => !SAID_ELSEWHERE.has(code));
+  const sentences = faults.slice(0, 2).map((fault) => faultInWords(fault, wall));
   replaceIfChanged(byId("faults"), JSON.stringify(sentences), () =>
     sentences.map((words) => html("li", "", "", icon("warn"), html("span", "", words))));
 }
+
+let pictures = 0;
 
 /** The QR that leads a phone to the roll-call, where the box has an address for it. */
 export function showRoll(url) {
@@ -105,21 +98,24 @@ export function showRoll(url) {
   const picture = byId("roll-qr");
   if (url && picture.dataset.of !== url) {
     picture.dataset.of = url;
-    picture.src = `/qr/attend.svg?of=${encodeURIComponent(url)}`;
+    // The number is only there to have a changed picture loaded.
+    picture.src = `/qr/attend.svg?${++pictures}`;
   }
 }
 
 export function showPairing(pairing) {
-  const code = pairing.code ? `${pairing.code.slice(0, 3)} ${pairing.code.slice(3)}` : "––– –––";
+  const code = pairing.code && pairing.state !== "expired" ? `${pairing.code.slice(0, 3)} ${pairing.code.slice(3)}` : "––– –––";
   setText(byId("pairing-code"), code);
   const word = has(`tv.pairing.${pairing.state}`) ? pairing.state : "waiting";
   setText(byId("pairing-state"), t(`tv.pairing.${word}`));
-  setIcon("pairing-icon", word === "no_line" ? "broken" : word === "confirmed" ? "ready" : "wait");
+  setIcon("pairing-icon", word === "no-line" ? "broken" : "wait");
+  byId("pairing-print").hidden = !pairing.fingerprint;
+  setText(byId("pairing-print"), t("tv.pairing.print", { fingerprint: pairing.fingerprint ?? "" }));
   const picture = byId("pairing-qr");
   picture.hidden = !pairing.url;
   if (pairing.url && picture.dataset.of !== pairing.url) {
     picture.dataset.of = pairing.url;
-    picture.src = `/qr/pairing.svg?of=${encodeURIComponent(pairing.code)}`;
+    picture.src = `/qr/pairing.svg?${++pictures}`;
   }
 }
 
