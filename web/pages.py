@@ -69,8 +69,18 @@ WATCH_HEADERS: Final = PAGE_HEADERS | {
     )
 }
 
+# The picture of a station's television is fetched with the operator's token, then shown from memory.
+SITE_HEADERS: Final = PAGE_HEADERS | {
+    "Content-Security-Policy": PAGE_HEADERS["Content-Security-Policy"].replace(
+        "img-src 'self'", "img-src 'self' blob:"
+    )
+}
+
+HEADERS: Final = {"watch": WATCH_HEADERS, "site": SITE_HEADERS}
+"""What a page is sent with, if not with PAGE_HEADERS."""
+
 # Paths whose callers are programs: they get the node's own plain answers, never a page.
-PROGRAM_PATHS: Final = ("/whip", "/whep", "/api", "/static", "/healthz", "/metrics")
+PROGRAM_PATHS: Final = ("/whip", "/whep", "/api", "/static", "/qr", "/healthz", "/metrics")
 
 TEMPLATES: Final = (
     *("index", "watch", "present", "tree", "error"),
@@ -78,7 +88,14 @@ TEMPLATES: Final = (
 )
 
 # The pages about a village station have words in common, beside those of each.
-STATION_PAGES: Final = ("tv", "attend", "box", "logbook", "stations", "site")
+MORE_STRINGS: Final[Mapping[str, tuple[str, ...]]] = {
+    "tv": ("station.",),
+    "attend": ("station.",),
+    "box": ("station.",),
+    "logbook": ("station.", "stations.", "site.", "box."),
+    "stations": ("station.",),
+    "site": ("station.", "stations."),
+}
 
 _PLACEHOLDER: Final = re.compile(r"\{([a-z_]+)\}")
 _UNSAFE_IN_SCRIPT: Final = str.maketrans(
@@ -241,7 +258,7 @@ class Pages:
         def t(key: str, **values: object) -> str:
             return fill(strings[key], values)
 
-        own = ("common.", "tier.", f"{page}.", *(("station.",) if page in STATION_PAGES else ()))
+        own = ("common.", "tier.", f"{page}.", *MORE_STRINGS.get(page, ()))
         tier = t(f"tier.{self._tier}") if self._tier in TIERS else self._tier
         data = {
             "page": page,
@@ -287,7 +304,7 @@ class Pages:
         # An error page shows whatever name was asked for; keeping those would push out good ones.
         make = self._page if status == HTTPStatus.OK else self._render
         document = make(page, language, stream, status)
-        headers = WATCH_HEADERS if page == "watch" else PAGE_HEADERS
+        headers = HEADERS.get(page, PAGE_HEADERS)
         response = document.response(request, headers, status)
         response.headers["Content-Language"] = LANGUAGES[language]
         if asked == language:

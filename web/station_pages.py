@@ -1,6 +1,7 @@
-"""The pages of the box: the television, the phone's roll-call, the state and the logbook.
+"""The pages about a village station: those of the box itself, and those of its county.
 
-They are the same for everybody, like all pages; what changes they ask the box's JSON interface for.
+The box has the television, the phone's roll-call, its state and its logbook; the county has the list
+of its stations, one page for each, and the same logbook. They are the same for everybody, like all pages; what changes they ask the box's JSON interface for.
 The QR pictures are made here: a phone that scans one must not need the internet, and the pages'
 policy loads pictures from the box alone.
 """
@@ -18,6 +19,8 @@ from aiohttp import web
 from web import pages
 
 MAX_QR_CHARACTERS: Final = 512
+
+STATION: Final = "{station:[a-z0-9][a-z0-9-]{0,63}}"
 
 QR_HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -109,3 +112,20 @@ def add_box_pages(
     app.router.add_get("/logbook", page("logbook"))
     app.router.add_get("/qr/pairing.{kind:svg|png}", picture(pairing_url))
     app.router.add_get("/qr/attend.{kind:svg|png}", picture(attend_url))
+
+
+def add_county_pages(app: web.Application, rendered: pages.Pages) -> None:
+    """Add the operator's pages to a county's `app`; `rendered` is what `pages.add_pages` returned."""
+
+    async def stations(request: web.Request) -> web.Response:
+        return rendered.answer(request, "stations")
+
+    def about(page: str) -> Handler:
+        async def answer(request: web.Request) -> web.Response:
+            return rendered.answer(request, page, request.match_info["station"])
+
+        return answer
+
+    app.router.add_get("/stations", stations)
+    app.router.add_get(f"/stations/{STATION}", about("site"))
+    app.router.add_get(f"/stations/{STATION}/logbook", about("logbook"))

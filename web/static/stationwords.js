@@ -36,3 +36,13 @@ export function readinessInWords({ state, percent }) {
   return t(`station.ready.${state}`, { percent: number(Math.floor(percent ?? 0)) });
 }
 
+/** States of an item that is to come -> the tone and the icon that go with its words. */
+export const READINESS = {
+  ready: { tone: "good", icon: "ready" },
+  live: { tone: "good", icon: "live" },
+  fetching: { tone: "busy", icon: "fetch" },
+  waiting: { tone: "calm", icon: "wait" },
+  late: { tone: "bad", icon: "warn" },
+  missing: { tone: "bad", icon: "warn" },
+  "live-offline": { tone: "busy", icon: "broken" },
+};

@@ -64,7 +64,7 @@ function steerPictures(now) {
   const item = onNow(told, now);
   if (item?.kind === "live" && item.whep) livePicture.play(item.whep);
   else livePicture.stop();
-  if (item?.kind === "course" && item.src) {
+  if (item?.kind === "course" && item.src && item.trouble === "") {
     recorded.play(reel(item), now - item.startsAt, clock.rate);
   } else {
     recorded.stop();
@@ -133,9 +133,9 @@ function showBar() {
   const word = silent ? "box" : told.line.up ? "up" : down;
   byId("line-chip").dataset.state = { box: "lost", up: "live" }[word] ?? "waiting";
   setIcon("line-icon", { box: "again", up: "ready" }[word] ?? "broken");
-  setText(byId("line-word"), t(`tv.line.${word}`));
+  setText(byId("line-word"), t(`station.line.${word}`));
   byId("clock-chip").hidden = !told.clock.doubt;
-  setText(byId("clock-word"), told.clock.doubt ? t("tv.clock.doubt") : "");
+  setText(byId("clock-word"), told.clock.doubt ? t("station.clock.doubt") : "");
   setText(byId("station-name"), told.station.name);
   setText(byId("county-name"), told.station.county);
 }
@@ -178,7 +178,7 @@ function tick() {
   }
   showFaults(told.faults, wall);
   showThird(shown.third && third(shown.third));
-  const doubt = told.clock.doubt ? t("tv.clock.doubt") : "";
+  const doubt = told.clock.doubt ? t("station.clock.doubt") : "";
   showNote(shown.note ? t(`tv.note.${shown.note}`) : doubt);
   byId("sound").hidden = !(recorded.soundIsBlocked || livePicture.soundIsBlocked);
   report(item, now);

@@ -72,7 +72,7 @@ function idleCard(told, now) {
 }
 
 function recorded(item, media) {
-  if (item.src === "") return { picture: "none", card: { kind: "missing", item } };
+  if (item.src === "" || item.trouble === "missing") return { picture: "none", card: { kind: "missing", item } };
   if (media.state === "ended") return { picture: "none", card: { kind: "ended", item } };
   const broken = media.state === "broken";
   const card = { kind: broken ? "broken" : "loading", item };

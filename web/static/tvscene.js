@@ -2,24 +2,13 @@
 
 import { drawMeter, html, icon, replaceIfChanged } from "./drawing.js";
 import { byId, has, number, setIcon, setText, t } from "./page.js";
-import { faultInWords, lengthInWords, readinessInWords } from "./stationwords.js";
+import { READINESS, faultInWords, lengthInWords, readinessInWords } from "./stationwords.js";
 
 // These have a place of their own on the screen.
 const SAID_ELSEWHERE = new Set([
   "unpaired", "line-down", "clock-doubt", "programme-none", "course-missing", "course-late",
   "television-silent",
 ]);
-
-/** States of an item that is to come -> the tone and the icon that go with its words. */
-const READINESS = {
-  ready: { tone: "good", icon: "ready" },
-  live: { tone: "good", icon: "live" },
-  fetching: { tone: "busy", icon: "fetch" },
-  waiting: { tone: "calm", icon: "wait" },
-  late: { tone: "bad", icon: "warn" },
-  missing: { tone: "bad", icon: "warn" },
-  "live-offline": { tone: "busy", icon: "broken" },
-};
 
 /** A length as a clock would show it, for a countdown that moves: "1:05:09". */
 export function lengthInFigures(seconds) {
