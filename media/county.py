@@ -415,7 +415,8 @@ _STATION: Final = (
 
 def _station(row: tuple[Any, ...]) -> StationRow:
     report = Report.model_validate_json(row[7]) if row[7] is not None else None
-    return StationRow(*row[:7], report, row[8])
+    station, name, unit, group, public_key, paired_at, seen_at = row[:7]
+    return StationRow(station, name, unit, group, public_key, paired_at, seen_at, report, row[8])
 
 
 def _connect(file: Path) -> sqlite3.Connection:
