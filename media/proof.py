@@ -110,6 +110,7 @@ class Report:
     state: str
     item: str
     at_s: float
+    why: str = ""
 
 
 class Witness:
