@@ -15,7 +15,8 @@ from aiohttp import web
 from relay import endpoints
 from relay.errors import SettingError
 from relay.node import Node
-from web import pages
+from web import distribution, pages
+from web.cache_settings import CacheSettings
 from web.workers import Team
 
 log = logging.getLogger("web.app")
@@ -24,13 +25,20 @@ STOP_WITHIN_S = 3.0
 """A stopping node has told its viewers and closed its sockets after this long, or is cut off."""
 
 
-def build_app(node: Node, team: Team | None = None) -> web.Application:
-    """The node's signalling and API (`relay.endpoints`) and its pages (`web.pages`) as one app.
+def build_app(
+    node: Node, team: Team | None = None, cache: CacheSettings | None = None
+) -> web.Application:
+    """The node's signalling and API (`relay.endpoints`), its courses and its pages as one app.
 
-    `team` passes viewers on to the node's other processes, if it has any.
+    `team` passes viewers on to the node's other processes, if it has any. `cache` says what a node
+    below another keeps of the courses that pass through it.
     """
     app = web.Application(middlewares=[team.front] if team is not None else [])
     endpoints.add_routes(app, node)
+    if node.config.parents:
+        keys = node.config.access.public_keys
+        below = distribution.Distribution(node.config, cache or CacheSettings(), keys)
+        distribution.add(app, below)
     pages.add_pages(app, node)
     return app
 
