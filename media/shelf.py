@@ -26,6 +26,7 @@ from media.errors import FetchError, MediaError
 from media.faults import Code, Faults
 from media.fetch import Fetcher
 from media.manifest import Manifest
+from media.mirror import Entry
 from media.playout import OnDisk, Subtitle
 from media.programme import Item
 
@@ -52,7 +53,8 @@ class Shelf:
         self._now = now
         self._courses: dict[str, Course] = {}
         self._manifests: dict[tuple[str, str], Manifest] = {}
-        self._etags: dict[str, str] = {}
+        self._texts: dict[str, tuple[bytes, str]] = {}
+        """The signed entries with their ETags."""
         self.revision = 0
         """Grows when anything new is known."""
 
@@ -81,7 +83,7 @@ class Shelf:
         Raises FetchError and CacheError.
         """
         path, before = blob.course_path(course_id), self.revision
-        answer = await fetcher.document(path, etag=self._etags.get(course_id, ""))
+        answer = await fetcher.document(path, etag=self._texts.get(course_id, (b"", ""))[1])
         if answer.body is not None and self._take_course(course_id, answer.body, answer.etag):
             await self._cache.keep_document(
                 cache.Kept(path, answer.body, answer.etag, answer.content_type, self._now())
@@ -113,12 +115,14 @@ class Shelf:
             self._refuse(course_id, error)
             return False
         known = self._courses.get(course_id)
-        self._etags[course_id] = etag
         self._faults.clear(Code.COURSE_SIGNATURE, course_id)
         self._faults.clear(Code.COURSE_UNREADABLE, course_id)
-        if known is not None and course.revision <= known.revision:
+        if known is not None and course.revision < known.revision:
             return False
         if known is None and len(self._courses) >= MAX_KNOWN:
+            return False
+        self._texts[course_id] = text, etag
+        if known is not None and course.revision == known.revision:
             return False
         self._courses[course_id] = course
         for rendition in course.renditions:
@@ -155,6 +159,14 @@ class Shelf:
     def find(self, course_id: str) -> Course | None:
         """What is known of a course."""
         return self._courses.get(course_id)
+
+    def entry(self, course_id: str) -> Entry | None:
+        """The same with its signed text, for the HTTP server."""
+        course = self._courses.get(course_id)
+        if course is None:
+            return None
+        text, etag = self._texts[course_id]
+        return Entry(course, text, etag)
 
     def manifest(self, course_id: str, rendition: str) -> Manifest | None:
         """The pieces of a rendition."""
