@@ -266,6 +266,12 @@ class Logbook:
                 file.write("".join(f"{one}\n" for one in new))
         return len(new)
 
+    def forget_acknowledged(self) -> None:
+        """Everything waits again: the county has lost what it held."""
+        self.acknowledged.clear()
+        with contextlib.suppress(OSError):
+            self._acknowledged_file.unlink(missing_ok=True)
+
     def prune(self, now: float) -> int:
         """Drops acknowledged entries older than KEEP_DAYS; returns how many. Raises OSError."""
         oldest_s = now - KEEP_DAYS * 86400.0

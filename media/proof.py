@@ -110,6 +110,7 @@ class Report:
     state: str
     item: str
     at_s: float
+    why: str = ""
 
 
 class Witness:
@@ -120,7 +121,7 @@ class Witness:
         self.play = left
         self._why = Why.RESTART if left is not None else Why.LATE
         self._heard_s: float | None = None
-        self._began_s = now
+        self._proven_s = self._since_s = self._began_s = now
 
     def expect(
         self,
@@ -158,7 +159,7 @@ class Witness:
             # Began the box in the middle of an item, then what was before is not its to tell.
             if self._began_s > item.start_s:
                 self.play.go_on(min(self._began_s, now), Why.RESTART)
-            self._why, self._heard_s = Why.LATE, None
+            self._why, self._heard_s, self._since_s = Why.LATE, None, now
         if rendition:
             self.play.course, self.play.rendition = course, rendition
         if trouble is not None and self._why is not Why.PLAYING:
@@ -171,7 +172,7 @@ class Witness:
         if play is None or said.item != play.item:
             return
         at_s = min(max(said.at_s, play.until_s), now)
-        self._heard_s = now
+        self._heard_s, self._proven_s = now, at_s
         match said.state:
             case "playing":
                 why = Why.PLAYING
@@ -188,13 +189,14 @@ class Witness:
         play = self.play
         if play is None:
             return None
-        heard_s = self._heard_s if self._heard_s is not None else play.until_s
-        if self._why is Why.PLAYING and now - heard_s > SILENT_AFTER_S * rate:
-            self._turn(heard_s, Why.NO_TELEVISION)
-        if self._why is Why.LATE and now - heard_s > SILENT_AFTER_S * rate:
-            self._why = Why.NO_TELEVISION
+        silent_s = now - max(self._since_s, self._heard_s or 0.0)
+        if silent_s > SILENT_AFTER_S * rate:
+            if self._why is Why.PLAYING:
+                self._turn(self._proven_s, Why.NO_TELEVISION)
+            elif self._why is Why.LATE:
+                self._turn(now, Why.NO_TELEVISION)
         # What the page has not confirmed yet stays open, or silence could not be dated back.
-        until_s = heard_s if self._why is Why.PLAYING else now
+        until_s = self._proven_s if self._why is Why.PLAYING else now
         play.go_on(min(until_s, play.planned_at + play.planned_s), self._why)
         return play
 
@@ -206,4 +208,5 @@ class Witness:
     def _turn(self, at_s: float, why: Why) -> None:
         assert self.play is not None
         self.play.go_on(min(at_s, self.play.planned_at + self.play.planned_s), self._why)
-        self._why = why
+        if why is not self._why:
+            self._why, self._since_s = why, at_s

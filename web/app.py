@@ -12,10 +12,12 @@ import signal
 
 from aiohttp import web
 
+from media.county import County
 from relay import endpoints
 from relay.errors import SettingError
 from relay.node import Node
-from web import pages
+from web import distribution, pages, stations
+from web.cache_settings import CacheSettings
 from web.workers import Team
 
 log = logging.getLogger("web.app")
@@ -24,19 +26,38 @@ STOP_WITHIN_S = 3.0
 """A stopping node has told its viewers and closed its sockets after this long, or is cut off."""
 
 
-def build_app(node: Node, team: Team | None = None) -> web.Application:
-    """The node's signalling and API (`relay.endpoints`) and its pages (`web.pages`) as one app.
+def build_app(
+    node: Node,
+    team: Team | None = None,
+    cache: CacheSettings | None = None,
+    county: County | None = None,
+) -> web.Application:
+    """The node's signalling and API (`relay.endpoints`), its courses and its pages as one app.
 
-    `team` passes viewers on to the node's other processes, if it has any.
+    `team` passes viewers on to the node's other processes, if it has any. `cache` says what a node
+    below another keeps of the courses that pass through it. `county` is the open book of the
+    stations that belong to this node, if it has any.
     """
     app = web.Application(middlewares=[team.front] if team is not None else [])
     endpoints.add_routes(app, node)
+    if node.config.parents:
+        keys = node.config.access.public_keys
+        below = distribution.Distribution(node.config, cache or CacheSettings(), keys)
+        distribution.add(app, below)
+    if county is not None:
+        stations.add(app, county, node.config.access)
     pages.add_pages(app, node)
     return app
 
 
 async def serve(
-    node: Node, *, host: str, port: int, drain_s: float = 0.0, team: Team | None = None
+    node: Node,
+    *,
+    host: str,
+    port: int,
+    drain_s: float = 0.0,
+    team: Team | None = None,
+    county: County | None = None,
 ) -> None:
     """Runs a node until SIGTERM, SIGINT or a drain, then stops it cleanly.
 
@@ -60,7 +81,9 @@ async def serve(
 
     # Media first: a node that answers on HTTP can take a publisher at once.
     await node.start()
-    runner = web.AppRunner(build_app(node, team), access_log=None, shutdown_timeout=0.5)
+    runner = web.AppRunner(
+        build_app(node, team, county=county), access_log=None, shutdown_timeout=0.5
+    )
     try:
         await runner.setup()
         try:
