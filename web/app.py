@@ -16,7 +16,7 @@ from media.county import County
 from relay import endpoints
 from relay.errors import SettingError
 from relay.node import Node
-from web import distribution, pages, stations
+from web import distribution, pages, station_pages, stations
 from web.cache_settings import CacheSettings
 from web.workers import Team
 
@@ -44,9 +44,10 @@ def build_app(
         keys = node.config.access.public_keys
         below = distribution.Distribution(node.config, cache or CacheSettings(), keys)
         distribution.add(app, below)
+    rendered = pages.add_pages(app, node)
     if county is not None:
         stations.add(app, county, node.config.access)
-    pages.add_pages(app, node)
+        station_pages.add_county_pages(app, rendered)
     return app
 
 

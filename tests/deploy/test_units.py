@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import configparser
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.deploy.units import DEPLOY, SYSTEMD_ANALYZE, needs_systemd, with_every_setting_on
 from web.settings import RelaySettings, environment_name, load
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
-UNITS = sorted(DEPLOY.glob("*.service"))
-SAMPLES = sorted(DEPLOY.glob("*.toml"))
-SYSTEMD_ANALYZE = shutil.which("systemd-analyze")
-
-needs_systemd = pytest.mark.skipif(SYSTEMD_ANALYZE is None, reason="there is no systemd-analyze")
+# The village box has units and a sample of another kind: see test_station.py.
+UNITS = sorted([*DEPLOY.glob("terrace-relay*.service"), DEPLOY / "terrace-station.service"])
+SAMPLES = sorted(one for one in DEPLOY.glob("*.toml") if one.stem != "station")
 
 
 def installed(unit: Path, folder: Path) -> Path:
@@ -33,16 +30,6 @@ def installed_sample(sample: Path, folder: Path, *, text: str | None = None) -> 
     copy = folder / "terrace.toml"
     copy.write_text(text or sample.read_text())
     return copy
-
-
-def with_every_setting_on(text: str) -> str:
-    """The sample's text with the commented settings in force: `# port = 8710` -> `port = 8710`."""
-    lines = text.splitlines()
-    on = {match[1] for line in lines if (match := re.match(r"([a-z_]+) = ", line))}
-    return "\n".join(
-        line[2:] if (match := re.match(r"# ([a-z_]+) = ", line)) and match[1] not in on else line
-        for line in lines
-    )
 
 
 def test_there_is_a_sample_for_every_tier_and_a_unit() -> None:

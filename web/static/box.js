@@ -29,6 +29,21 @@ function showShot() {
   picture.src = `/api/station/screenshot.jpg?at=${Date.now()}`;
 }
 
+const megabytes = (bytes) => (typeof bytes === "number" ? bytes / 1e6 : null);
+
+/** The box's status in the terms of media/report.py's HealthRow, which the county has too. */
+function healthIn({ health, cache, line }) {
+  return {
+    ...health,
+    disk_total_mb: megabytes(health.disk_total_bytes),
+    disk_free_mb: megabytes(health.disk_free_bytes),
+    memory_free_mb: megabytes(health.memory_free_bytes),
+    cache_used_mb: megabytes(cache?.used_bytes),
+    cache_budget_mb: megabytes(cache?.budget_bytes),
+    line_bps: line?.bps,
+  };
+}
+
 function show(told, raw, status) {
   const wall = new Wall(document.documentElement.lang, told.timeZone);
   setText(byId("station-name"), told.station.name || byId("station-name").textContent);
@@ -47,7 +62,7 @@ function show(told, raw, status) {
   showMonth(told.month);
   if (status !== null) {
     const { programme, logbook } = status;
-    showHealth(byId("health"), status.health ?? {}, [
+    showHealth(byId("health"), healthIn(status), [
       ...(programme?.serial ? [[t("station.health.programme"), String(programme.serial)]] : []),
       ...(programme?.valid_until
         ? [[t("station.health.valid"), wall.dateTime(programme.valid_until)]] : []),

@@ -86,9 +86,9 @@ export class Wall {
     return this.#format("dateTime", options).format(unix * 1000);
   }
 
-  /** 26 Nov */
+  /** 11/26, for a narrow place */
   day(unix) {
-    return this.#format("day", { day: "numeric", month: "short" }).format(unix * 1000);
+    return this.#format("day", { day: "numeric", month: "numeric" }).format(unix * 1000);
   }
 
   /** Thursday */
