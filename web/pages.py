@@ -69,7 +69,7 @@ WATCH_HEADERS: Final = PAGE_HEADERS | {
     )
 }
 
-# The picture of a station's television is fetched with the operator's token, then shown from memory.
+# The picture of a station's television is fetched with the operator's token and shown from memory.
 SITE_HEADERS: Final = PAGE_HEADERS | {
     "Content-Security-Policy": PAGE_HEADERS["Content-Security-Policy"].replace(
         "img-src 'self'", "img-src 'self' blob:"
@@ -241,9 +241,7 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates = {
-            page: environment.get_template(f"{page}.html") for page in TEMPLATES
-        }
+        self._templates = {page: environment.get_template(f"{page}.html") for page in TEMPLATES}
         self._page = functools.lru_cache(RENDERED_PAGES)(self._render)
 
     def _render(self, page: str, language: str, stream: str, status: int = 200) -> Document:
@@ -265,11 +263,7 @@ class Pages:
             "lang": LANGUAGES[language],
             "stream": stream,
             "node": self._node_name,
-            "strings": {
-                key: text
-                for key, text in strings.items()
-                if key.startswith(own)
-            },
+            "strings": {key: text for key, text in strings.items() if key.startswith(own)},
         }
         html = self._templates[page].render(
             t=t,
