@@ -52,6 +52,8 @@ log = logging.getLogger("media.station")
 _M = TypeVar("_M", bound=BaseModel)
 
 LOOK_EVERY_S: Final = 1.0
+STEP_S: Final = 2.0
+"""A clock that is set by more than this ends the open play."""
 REST_S: Final = 15.0
 """With nothing on and nothing on its way, the screen is worked out anew this often."""
 WRITE_PLAY_EVERY_S: Final = 10.0
@@ -144,6 +146,8 @@ class Station:
         """Monotonic: when the page last reported anything."""
         self.revision = 0
         self._watchers: set[asyncio.Event] = set()
+        self._ended: list[Play] = []
+        """Plays that ended because the clock was set, and are not in the logbook yet."""
         self._attended: dict[tuple[str, float], tuple[Attendance, float]] = {}
 
     # ------------------------------------------------------------ start
@@ -268,7 +272,10 @@ class Station:
 
     def hear(self, source: Heard, unix_s: float, on_its_way_s: float = 0.0) -> float:
         """Somebody says what time it is; returns the step."""
+        before = self.now()
         step_s = self.keeper.hear(source, unix_s, self.wall.elapsed_s(), on_its_way_s)
+        if abs(step_s) > STEP_S and hasattr(self, "witness"):
+            self._ended += self.witness.clock_set(before, self.now(), time.monotonic())
         if step_s:
             log.info("clock-step by_s=%.3f source=%s", step_s, source.value)
         self.check_clock()
@@ -480,12 +487,12 @@ class Station:
         if current is not None and self.timetable is not None:
             item = self.timetable.item(current.id)
         now = self.now()
-        ended = self.witness.expect(
-            now, item, current.trouble if current else None,
+        ended = self._ended + self.witness.expect(
+            now, time.monotonic(), item, current.trouble if current else None,
             course=current.course if current else "",
             rendition=current.rendition if current else "",
-            rate=self.wall.rate(),
         )  # fmt: skip
+        self._ended = []
         for play in ended:
             await self._write_entry(logbook.played(play))
         if ended:
@@ -521,7 +528,7 @@ class Station:
             self.faults.set(Code.TELEVISION_ERROR, self.now(), why=said.why or "no reason given")
         else:
             self.faults.clear(Code.TELEVISION_ERROR)
-        self.witness.report(self.now(), said)
+        self.witness.report(self.now(), time.monotonic(), said)
 
     async def write_play(self) -> None:
         """Writes the open play down, so that a power cut costs seconds of it."""
@@ -529,7 +536,7 @@ class Station:
         while True:
             await asyncio.sleep(WRITE_PLAY_EVERY_S)
             self.heartbeats.beat("play", 4 * WRITE_PLAY_EVERY_S)
-            play = self.witness.look(self.now(), self.wall.rate())
+            play = self.witness.look(self.now(), time.monotonic())
             text = play.model_dump_json() if play is not None else ""
             if text and text != written:
                 await self.write("playing.json", text.encode())
@@ -693,7 +700,7 @@ class Station:
 
     async def _settle(self) -> None:
         """The last things to write before the end."""
-        play = self.witness.look(self.now(), self.wall.rate())
+        play = self.witness.look(self.now(), time.monotonic())
         if play is not None:
             await self.write("playing.json", play.model_dump_json().encode())
         await self.keep_clock()
