@@ -494,7 +494,7 @@ class Station:
         )  # fmt: skip
         self._ended = []
         for play in ended:
-            await self._write_entry(logbook.played(play))
+            await self.write_entry(logbook.played(play))
         if ended:
             with contextlib.suppress(OSError):
                 await asyncio.to_thread((self.config.folder / "playing.json").unlink, True)
@@ -509,7 +509,7 @@ class Station:
         code = "".join(secrets.choice(CODE_LETTERS) for _ in range(CODE_LENGTH))
         self.sessions.append(Session(code, item, title, planned_at))
 
-    async def _write_entry(self, body: logbook.Played | Attendance) -> None:
+    async def write_entry(self, body: logbook.Played | Attendance) -> None:
         if self.identity is None:
             return
         entry = await asyncio.to_thread(
@@ -562,7 +562,7 @@ class Station:
         self._attended[one.item, one.planned_at] = one, self.now()
         while len(self._attended) > 200:
             self._attended.pop(next(iter(self._attended)))
-        await self._write_entry(one)
+        await self.write_entry(one)
 
     def month(self, which: str = "") -> tuple[rollup.Month, list[rollup.PlayRow]]:
         """This month, or another, from the box's own logbook."""

@@ -135,7 +135,9 @@ class Stock:
         """Will it play? By item id, for what is due within a week."""
         now = self._now()
         may_fetch = line_up and self.line.hours.opens_in_s(now, self.line.zone) <= 0
-        found = {}
+        found: dict[str, Ahead] = {}
+        coming: dict[str, Ahead] = {}
+        """What is fetched for an earlier item is not there yet for the later one."""
         for one in self.plan().forecasts:
             ready_at = one.done_s if math.isfinite(one.done_s) else None
             match one.outlook:
@@ -148,7 +150,12 @@ class Stock:
                     state = State.WAITING if known else State.MISSING
                 case _:
                     state = State.FETCHING if may_fetch else State.WAITING
-            found[one.need.id] = Ahead(state, ready_at)
+            ahead = Ahead(state, ready_at)
+            if state is State.READY:
+                ahead = coming.get(one.need.course, ahead)
+            else:
+                coming.setdefault(one.need.course, ahead)
+            found[one.need.id] = ahead
         return found
 
     def judge(self, ahead: dict[str, Ahead]) -> None:

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-import asyncio
+import base64
 import json
 import os
 from pathlib import Path
 
+import aiohttp
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from media import programme, signed
+from media import pairing, programme, signed
 from media.clock import ScriptedWall
-from media.county import County
+from media.county import County, Unknown
+from media.errands import Errands, NoLine
+from media.logbook import Played
+from media.rounds import Rounds
 from tests.media.lessons import Lesson, lesson, library
 from tests.web import village
 from tests.web.village import DAY, STATION, box, county_node, fill, give, pair, script, timetable
 
 HOUR = 3600.0
-# A day of six classes of 24 minutes; the lesson is cut to that length by its manifest.
+LENGTH_S = 96.0
+# Six classes in the day, a little shorter than the lesson.
 CLASSES = [
-    {"id": f"class-{n}", "course": "rice-1", "at": n * HOUR, "duration_s": 1440}
+    {"id": f"class-{n}", "course": "rice-1", "at": n * HOUR, "duration_s": int(LENGTH_S)}
     for n in range(1, 7)
 ]
 
 
 @pytest.fixture
 def rice() -> Lesson:
-    """A course of 400 segments of four seconds: longer than its classes."""
-    return lesson(segments=400, segment_bytes=500)
+    """A course of 25 segments of four seconds."""
+    return lesson(segments=25, segment_bytes=500)
 
 
 def ready(folder: Path, rice: Lesson, plan: programme.Programme) -> County:
@@ -42,43 +48,46 @@ def ready(folder: Path, rice: Lesson, plan: programme.Programme) -> County:
 
 
 def _pem(one: Lesson) -> str:
-    from media import pairing
-
     return pairing.public_pem(one.key.public_key())
 
 
 async def test_a_day_without_a_line_is_played_on_time_and_written_down_to_the_second(
     tmp_path: Path, rice: Lesson
 ) -> None:
-    """Cold start, no county: six classes from the disk; the logbook is what the television saw."""
-    county = ready(tmp_path, rice, timetable(CLASSES))
+    """Cold start, no county: the classes from the disk; the logbook is what the television saw.
+
+    The moments that matter pass at their own pace, and a slow machine gets a second of grace.
+    """
+    county = ready(tmp_path, rice, timetable(CLASSES[:3]))
     await fill(tmp_path / "box", rice)
     village.keep_clock(tmp_path / "box", DAY, DAY)
-    moments = [(HOUR - 3, HOUR - 0.5)]
-    for n in range(1, 7):
-        moments += [(n * HOUR - 0.5, n * HOUR + 1.2), (n * HOUR + 1439, n * HOUR + 1440.8)]
+    moments = [(HOUR - 3, HOUR - 2)]
+    for n in range(1, 4):
+        moments += [
+            (n * HOUR - 0.3, n * HOUR + 2.2),
+            (n * HOUR + LENGTH_S - 0.5, n * HOUR + LENGTH_S + 2.2),
+        ]
     async with box(tmp_path / "box", script(moments), "http://127.0.0.1:9") as here:
-        end = 6 * HOUR + 1440.5
+        end = 3 * HOUR + LENGTH_S + 2
         await here.until(lambda state: state["now"] > DAY + end)
         book = await here.get("/api/station/logbook?month=2026-11")
         shows = here.television.shows
 
-    for n in range(1, 7):
+    for n in range(1, 4):
         begins = [now for now, show, item in shows if (show, item) == ("course", f"class-{n}")]
         assert len(begins) == 1
-        assert 0 <= begins[0] - (DAY + n * HOUR) < 1.0
+        assert 0 <= begins[0] - (DAY + n * HOUR) < 2.0
         ends = next(now for now, show, _ in shows if now > begins[0] and show == "idle")
-        assert 0 <= ends - (DAY + n * HOUR + 1440) < 1.0
+        assert 0 <= ends - (DAY + n * HOUR + LENGTH_S) < 2.0
 
     plays = {one["item"]: one for one in book["plays"]}
-    assert len(plays) == len(book["plays"]) == 6
+    assert len(plays) == len(book["plays"]) == 3
     for seen in here.television.seen:
         entry = plays[seen.item]
-        assert entry["started_at"] == pytest.approx(seen.from_s, abs=1.0)
-        assert entry["ended_at"] == pytest.approx(entry["planned_at"] + 1440, abs=1.0)
-        assert entry["played_s"] == pytest.approx(1440, abs=1.5)
-        assert sum(gap["to"] - gap["from"] for gap in entry["gaps"]) < 1.5
-    assert book["hours"] == pytest.approx(6 * 0.4, abs=0.003)
+        assert entry["started_at"] == pytest.approx(seen.from_s, abs=0.002)
+        assert entry["ended_at"] == pytest.approx(entry["planned_at"] + LENGTH_S, abs=0.002)
+        assert entry["played_s"] == pytest.approx(entry["ended_at"] - seen.from_s, abs=0.01)
+        assert [gap["why"] for gap in entry["gaps"]] in ([], ["late"])
     county.close()
 
 
@@ -88,42 +97,38 @@ async def test_the_logbook_of_a_day_offline_goes_up_later_and_once(
     """Twenty deliveries whose answers are lost: each entry is at the county exactly once."""
     async with county_node(tmp_path / "county", rice) as node:
         pair(node.county, tmp_path / "box")
-        give(node.county, tmp_path / "box", timetable(CLASSES))
-        node.down = True
-        node.lost_answers = 20
         wall = ScriptedWall([(0, DAY + 20 * HOUR)], synchronised=True)
-        async with box(tmp_path / "box", wall, node.url, television=False) as here:
+        # The day offline.
+        async with box(tmp_path / "box", wall, television=False) as here:
             for n in range(1, 7):
-                await here.station._write_entry(_played(n))
-            (code,) = {one.code for one in here.station.sessions}
-            status, _ = await here.post("/api/station/attendance", {"code": code, "head_count": 3})
-            assert status == 409  # nothing was shown in this run
+                await here.station.write_entry(_played(n))
             assert here.station.book.waiting_count == 6
-        # The next morning the line is back; the box was off in between. Its pauses between tries
-        # are not waited for here.
-        node.down = False
-        async with box(tmp_path / "box", wall, node.url, television=False) as here:
-            from media.errands import Errands, NoLine
-
+        # The next morning: the county takes what comes, and its answers are lost on the way.
+        node.lost_answers = 20
+        async with box(tmp_path / "box", wall, television=False) as here:
+            rounds = Rounds(here.station, node.url)
             async with Errands(node.url) as errands:
                 for _ in range(20):
-                    lines = [line.text for line in here.station.book.waiting()]
                     with pytest.raises(NoLine):
-                        await errands.deliver(STATION, lines or ["x"])
-            await here.until(lambda s: s["logbook"]["waiting"] == 0, "/api/station/status")
-        assert node.deliveries >= 21
+                        await rounds.deliver(errands)
+                assert here.station.book.waiting_count == 6
+                await rounds.deliver(errands)
+            assert here.station.book.waiting_count == 0
+        async with box(tmp_path / "box", wall, television=False) as here:
+            assert here.station.book.waiting_count == 0
+        assert node.deliveries == 21
         entries = node.county.entries(STATION)
         assert [one.body.item for one in entries] == [f"class-{n}" for n in range(1, 7)]
-        assert node.county.month(STATION, "2026-11")[0].hours == pytest.approx(2.4)
+        assert node.county.month(STATION, "2026-11")[0].hours == pytest.approx(
+            6 * LENGTH_S / 3600, abs=0.001
+        )
 
 
-def _played(n: int) -> object:
-    from media.logbook import Played
-
+def _played(n: int) -> Played:
     start = DAY + n * HOUR
     return Played(
-        item=f"class-{n}", title="Rice", kind="course", planned_at=start, planned_s=1440,
-        started_at=start, ended_at=start + 1440, played_s=1440,
+        item=f"class-{n}", title="Rice", kind="course", planned_at=start,
+        planned_s=LENGTH_S, started_at=start, ended_at=start + LENGTH_S, played_s=LENGTH_S,
     )  # fmt: skip
 
 
@@ -141,13 +146,13 @@ async def test_a_box_is_paired_takes_its_timetable_and_fetches_its_courses(
         assert state["show"] == "pairing"
         assert state["clock"]["reason"] == "never-set"
         plan = signed.sign(timetable(CLASSES), node.county._key, programme.TYP)
-        import aiohttp
-
         async with aiohttp.ClientSession(node.url) as operator:
+            other = f"{(int(state['pairing']['code']) + 1) % 1_000_000:06}"
             wrong = await operator.post(
-                "/api/pairings/000000/confirm", json={"station": STATION, "name": "上坪村"}
+                f"/api/pairings/{other}/confirm", json={"station": STATION, "name": "上坪村"}
             )
-            assert wrong.status in (404, 200)
+            assert wrong.status == 404
+            assert "look at the television again" in (await wrong.json())["error"]
             answer = await operator.post(
                 f"/api/pairings/{state['pairing']['code']}/confirm",
                 json={"station": STATION, "name": "上坪村", "unit": "龙华县"},
@@ -178,8 +183,6 @@ async def test_a_course_that_is_due_is_fetched_and_played_from_the_box(
         ) as here:
             state = await here.until(lambda s: s["coming"] and s["coming"][0]["state"] == "ready")
             assert [one["percent"] for one in state["coming"]] == [100] * 5
-            import aiohttp
-
             async with aiohttp.ClientSession() as http:
                 headers = {"Range": "bytes=1000-1999"}
                 async with http.get(here.url + rice.media_path, headers=headers) as answer:
@@ -222,7 +225,7 @@ async def test_what_is_refused_is_told_and_what_was_there_stays(
     await fill(tmp_path / "box", rice)
     async with box(tmp_path / "box", wall, television=False) as here:
         station = here.station
-        stranger = village.Ed25519PrivateKey.generate()
+        stranger = Ed25519PrivateKey.generate()
         plan = timetable(CLASSES[:1], serial=2)
         await station.take_timetable(signed.sign(plan, stranger, programme.TYP).encode())
         codes = {one.code.value: one.sentence for one in station.faults}
@@ -249,8 +252,6 @@ async def test_what_is_refused_is_told_and_what_was_there_stays(
 
         state = await here.get()
         assert [one["state"] for one in state["coming"]] == ["ready"] * 5
-        assert all("{" not in one["sentence"] for one in state["faults"])
-
         # And a good one takes the faults back.
         good = signed.sign(timetable(CLASSES, serial=3), county._key, programme.TYP).encode()
         await station.take_timetable(good)
@@ -300,15 +301,14 @@ async def test_a_full_disk_is_told_and_playing_goes_on(
         await here.until(lambda s: s["show"] == "course")
         _fill_disk(monkeypatch)
         assert not await here.station.write("playing.json", b"x")
-        await here.station._write_entry(_played(9))  # type: ignore[arg-type]
+        await here.station.write_entry(_played(9))
         state = await here.get()
         fault = next(one for one in state["faults"] if one["code"] == "disk-full")
         assert "what is there plays on" in fault["sentence"]
         assert (await here.get("/api/station/status"))["logbook"]["unsaved"] in (0, 1)
         assert state["show"] == "course"
-        async with asyncio.timeout(20):
-            while not here.television.seen or here.television.seen[-1].to_s < state["now"] + 1:
-                await asyncio.sleep(0.05)
+        later_s = state["now"] + 1
+        await here.until(lambda _: here.television.seen[-1].to_s > later_s)
         monkeypatch.undo()
         here.station.book.save()
         assert here.station.book.unsaved == 0
@@ -316,7 +316,7 @@ async def test_a_full_disk_is_told_and_playing_goes_on(
 
 def _fill_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every write to a file fails as on a full disk."""
-    real_fsync, real_write = os.fsync, os.write
+    real_write = os.write
 
     def fsync(handle: int) -> None:
         raise OSError(28, "No space left on device")
@@ -326,7 +326,6 @@ def _fill_disk(monkeypatch: pytest.MonkeyPatch) -> None:
             raise OSError(28, "No space left on device")
         return real_write(handle, data)
 
-    assert real_fsync
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "write", write)
 
@@ -373,8 +372,6 @@ async def test_only_the_television_may_say_what_was_played_and_read_the_code(
         assert (await here.get(f"/api/station/attendance?code={code}"))["roll"] == body["roll"]
         status, told = await here.post("/api/station/attendance", body | {"head_count": -1})
         assert (status, told["error"].startswith("head_count")) == (400, True)
-        import aiohttp
-
         async with aiohttp.ClientSession() as http:
             form = await http.post(here.url + "/api/station/attendance", data={"code": code})
             assert form.status == 415
@@ -385,8 +382,6 @@ async def test_only_the_television_may_say_what_was_played_and_read_the_code(
 
 
 def _payloads(file: Path) -> list[bytes]:
-    import base64
-
     lines = [line.split(b".")[1] for line in file.read_bytes().splitlines()]
     return [base64.urlsafe_b64decode(one + b"=" * (-len(one) % 4)) for one in lines]
 
@@ -399,7 +394,7 @@ async def test_a_county_that_lost_its_book_gets_everything_back(
         pair(node.county, tmp_path / "box")
         wall = ScriptedWall([(0, DAY)], synchronised=True)
         async with box(tmp_path / "box", wall, node.url, television=False) as here:
-            await here.station._write_entry(_played(1))  # type: ignore[arg-type]
+            await here.station.write_entry(_played(1))
             await here.until(lambda s: s["logbook"]["acknowledged"] == 1, "/api/station/status")
     file = tmp_path / "county" / "stations.sqlite"
     file.write_bytes(b"SQLite format 3\0" + os.urandom(3000))
@@ -407,11 +402,9 @@ async def test_a_county_that_lost_its_book_gets_everything_back(
         assert node.county.damaged
         assert node.county.stations() == []
         async with box(tmp_path / "box", wall, node.url, television=False) as here:
-            async with asyncio.timeout(30):
-                while not (node.county.stations() and node.county.entries(STATION)):
-                    await asyncio.sleep(0.1)
+            await here.until(lambda _: bool(node.county.entries(STATION)))
             assert here.station.identity is not None
         assert [one.body.item for one in node.county.entries(STATION)] == ["class-1"]
         node.county.remove(STATION)
-        with pytest.raises(Exception, match="must be paired again"):
+        with pytest.raises(Unknown, match="must be paired again"):
             node.county.report(STATION, "x", DAY)

@@ -25,7 +25,7 @@ from media.clock import ScriptedWall, Wall
 from media.county import County
 from media.programme import Programme
 from media.rounds import Rounds
-from media.station import Station, StationConfig
+from media.station import Concerns, Station, StationConfig
 from media.watchdog import Notifier
 from relay.access import Access
 from tests.media.lessons import Lesson, serving
@@ -55,7 +55,7 @@ def timetable(items: Sequence[dict[str, object]], *, serial: int = 1) -> Program
     )
 
 
-def script(moments: Sequence[tuple[float, float]], *, blink_s: float = 0.3) -> ScriptedWall:
+def script(moments: Sequence[tuple[float, float]], *, blink_s: float = 0.15) -> ScriptedWall:
     """A clock that passes these stretches (seconds after DAY) at its own pace, the rest quickly."""
     points: list[tuple[float, float]] = []
     real = 0.0
@@ -230,7 +230,7 @@ async def box(
     """A running box; its county is the first parent. It is stopped with the block."""
     station = Station(StationConfig(folder=folder, parents=parents, **more), wall)
     await asyncio.to_thread(station.open)
-    rounds = {"county": Rounds(station, parents[0]).run} if parents else {}
+    rounds: Concerns = {"county": Rounds(station, parents[0]).run} if parents else {}
     work = asyncio.create_task(station.run(rounds, Notifier({})))
     try:
         async with serving(station_app.build_app(station)) as url:
