@@ -176,7 +176,7 @@ class Station:
         self.stock = Stock(
             self.cache, self.shelf, self.config.line, self.faults, self.now,
             lambda: self.timetable.items if self.timetable is not None else (),
-            self._sources,
+            self._sources, self.changed.set,
         )  # fmt: skip
         self.stock.known_bps = self.remembered.rate_bps
         self.book = Logbook(folder, self.key)
@@ -438,7 +438,8 @@ class Station:
         return self.now() - self.wall.elapsed_s()
 
     async def _until_next(self) -> None:
-        lively = self.screen.current is not None or bool(self.stock.plan().missing)
+        plan = self.stock.plan()
+        lively = self.screen.current is not None or bool(plan.missing or plan.unknown)
         delay_s = LOOK_EVERY_S if lively or self.identity is None else REST_S
         if self.screen.changes_at is not None:
             delay_s = min(delay_s, self.wall.delay_s(self.screen.changes_at - self.now()))

@@ -56,6 +56,7 @@ class Stock:
 
     items:   of the timetable in force.
     parents: whom to ask besides the neighbours, in this order.
+    changed: called when something new is known.
     """
 
     def __init__(
@@ -67,12 +68,14 @@ class Stock:
         now: Callable[[], float],
         items: Callable[[], Sequence[Item]],
         parents: Callable[[], Sequence[Source]],
+        changed: Callable[[], None],
     ) -> None:
         self.cache, self.shelf, self.line = cache, shelf, line
         self.neighbours: tuple[Source, ...] = ()
         self.known_bps = 0.0
         """What the line brought before this start."""
         self._faults, self._now, self._items, self._parents = faults, now, items, parents
+        self._changed = changed
         self.fetcher = Fetcher(cache, self._sources, line=Believed(line, now))
         self._plan: Plan | None = None
         self._planned: tuple[object, float] = (None, -math.inf)
@@ -202,6 +205,7 @@ class Stock:
         try:
             if await self.shelf.learn(course, self.fetcher):
                 self.fetcher.nudge()
+                self._changed()
             self._absent.discard(course)
         except NotThere as error:
             self._absent.add(course)
