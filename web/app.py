@@ -15,8 +15,9 @@ from aiohttp import web
 from relay import endpoints
 from relay.errors import SettingError
 from relay.node import Node
-from web import distribution, pages
+from web import distribution, pages, recordings
 from web.cache_settings import CacheSettings
+from web.recordings import Recordings
 from web.workers import Team
 
 log = logging.getLogger("web.app")
@@ -26,12 +27,15 @@ STOP_WITHIN_S = 3.0
 
 
 def build_app(
-    node: Node, team: Team | None = None, cache: CacheSettings | None = None
+    node: Node,
+    team: Team | None = None,
+    recorded: Recordings | None = None,
+    cache: CacheSettings | None = None,
 ) -> web.Application:
     """The node's signalling and API (`relay.endpoints`), its courses and its pages as one app.
 
-    `team` passes viewers on to the node's other processes, if it has any. `cache` says what a node
-    below another keeps of the courses that pass through it.
+    `team` passes viewers on to the node's other processes, if it has any; `recorded` records here.
+    `cache` says what a node below another keeps of the courses that pass through it.
     """
     app = web.Application(middlewares=[team.front] if team is not None else [])
     endpoints.add_routes(app, node)
@@ -40,11 +44,19 @@ def build_app(
         below = distribution.Distribution(node.config, cache or CacheSettings(), keys)
         distribution.add(app, below)
     pages.add_pages(app, node)
+    if recorded is not None:
+        recordings.add(app, recorded)
     return app
 
 
 async def serve(
-    node: Node, *, host: str, port: int, drain_s: float = 0.0, team: Team | None = None
+    node: Node,
+    *,
+    host: str,
+    port: int,
+    drain_s: float = 0.0,
+    team: Team | None = None,
+    recorded: Recordings | None = None,
 ) -> None:
     """Runs a node until SIGTERM, SIGINT or a drain, then stops it cleanly.
 
@@ -68,7 +80,7 @@ async def serve(
 
     # Media first: a node that answers on HTTP can take a publisher at once.
     await node.start()
-    runner = web.AppRunner(build_app(node, team), access_log=None, shutdown_timeout=0.5)
+    runner = web.AppRunner(build_app(node, team, recorded), access_log=None, shutdown_timeout=0.5)
     try:
         await runner.setup()
         try:
@@ -87,6 +99,8 @@ async def serve(
     finally:
         try:
             async with asyncio.timeout(STOP_WITHIN_S):
+                if recorded is not None:
+                    recorded.leave()
                 if team is not None:
                     await team.stop()
                 # The server answers until its node has said goodbye: who asks meanwhile gets a 503.
