@@ -40,9 +40,9 @@ def build_app(
     app = web.Application(middlewares=[team.front] if team is not None else [])
     endpoints.add_routes(app, node)
     if node.config.parents:
-        keys = node.config.access.public_keys
-        below = distribution.Distribution(node.config, cache or CacheSettings(), keys)
-        distribution.add(app, below)
+        cache = cache or CacheSettings()
+        keys = cache.read_keys(node.config.access)
+        distribution.add(app, distribution.Distribution(node.config, cache, keys))
     pages.add_pages(app, node)
     if recorded is not None:
         recordings.add(app, recorded)
@@ -57,6 +57,7 @@ async def serve(
     drain_s: float = 0.0,
     team: Team | None = None,
     recorded: Recordings | None = None,
+    cache: CacheSettings | None = None,
 ) -> None:
     """Runs a node until SIGTERM, SIGINT or a drain, then stops it cleanly.
 
@@ -80,7 +81,9 @@ async def serve(
 
     # Media first: a node that answers on HTTP can take a publisher at once.
     await node.start()
-    runner = web.AppRunner(build_app(node, team, recorded), access_log=None, shutdown_timeout=0.5)
+    runner = web.AppRunner(
+        build_app(node, team, recorded, cache), access_log=None, shutdown_timeout=0.5
+    )
     try:
         await runner.setup()
         try:

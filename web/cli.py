@@ -180,6 +180,10 @@ def _relay(args: argparse.Namespace) -> int:
     if number:
         relay, http_host = workers.worker_settings(relay, number), workers.LOOPBACK
     config = relay.node_config()
+    try:
+        settings.cache.read_keys(config.access)
+    except ValueError as error:
+        raise UsageError(f"library_keys cannot be used: {error}") from error
     # Workers and recorders show it.
     config = replace(config, access=config.access.with_secret(secret))
     if number:
@@ -195,7 +199,7 @@ def _relay(args: argparse.Namespace) -> int:
             recorded = recordings.Recordings(node, relay.recordings, relay.record, secret)
         await app.serve(
             node, host=http_host, port=relay.port, drain_s=relay.drain_s, team=team,
-            recorded=recorded,
+            recorded=recorded, cache=settings.cache,
         )  # fmt: skip
 
     try:

@@ -28,6 +28,7 @@ from pydantic import (
 )
 
 from web import values
+from web.cache_settings import CacheSettings
 from web.station_settings import StationSettings, StationsSettings
 
 if TYPE_CHECKING:
@@ -234,12 +235,14 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     relay: RelaySettings = RelaySettings()
+    cache: CacheSettings = CacheSettings()
     station: StationSettings = StationSettings()
     stations: StationsSettings = StationsSettings()
 
 
 TABLES: Mapping[str, type[BaseModel]] = {
     "relay": RelaySettings,
+    "cache": CacheSettings,
     "station": StationSettings,
     "stations": StationsSettings,
 }

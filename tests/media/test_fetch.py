@@ -259,9 +259,12 @@ async def test_answers_that_are_none_are_passed_over(
     app = web.Application()
     app.router.add_get("/{path:.*}", odd)
     blob = LESSON.blobs[1]
-    async with serving(app) as url, library(LESSON) as good:
-        async with fetching(tmp_path, Source(url), Source(good.url)) as fetcher:
-            assert (await fetcher.fetch(blob)).read_bytes() == LESSON.body(blob)
+    async with (
+        serving(app) as url,
+        library(LESSON) as good,
+        fetching(tmp_path, Source(url), Source(good.url)) as fetcher,
+    ):
+        assert (await fetcher.fetch(blob)).read_bytes() == LESSON.body(blob)
 
 
 async def test_a_source_that_sends_without_end_is_cut_off(tmp_path: Path) -> None:
@@ -309,49 +312,55 @@ async def test_a_neighbour_is_asked_first_by_digest_and_without_a_token(tmp_path
 async def test_a_full_disk_is_said_and_stock_goes_on_when_there_is_room(tmp_path: Path) -> None:
     first, second = LESSON.blobs[1], LESSON.blobs[2]
     budget = max(first.size_bytes, second.size_bytes) + 100
-    async with library(LESSON) as above:
-        async with fetching(tmp_path, Source(above.url), budget=budget) as fetcher:
-            fetcher.cache.pin("now", [first.sha256])
-            await fetcher.fetch(first)
-            with pytest.raises(DiskFull):
-                await fetcher.fetch(second)
-            work = asyncio.create_task(fetcher.stock(lambda: [first, second]))
-            await until(lambda: fetcher.trouble)
-            assert "needed soon" in fetcher.trouble
-            fetcher.cache.pin("now", [])
-            fetcher.nudge()
-            await until(lambda: fetcher.cache.holds(second.sha256) and not fetcher.trouble)
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
+    async with (
+        library(LESSON) as above,
+        fetching(tmp_path, Source(above.url), budget=budget) as fetcher,
+    ):
+        fetcher.cache.pin("now", [first.sha256])
+        await fetcher.fetch(first)
+        with pytest.raises(DiskFull):
+            await fetcher.fetch(second)
+        work = asyncio.create_task(fetcher.stock(lambda: [first, second]))
+        await until(lambda: fetcher.trouble)
+        assert "needed soon" in fetcher.trouble
+        fetcher.cache.pin("now", [])
+        fetcher.nudge()
+        await until(lambda: fetcher.cache.holds(second.sha256) and not fetcher.trouble)
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
 
 
 async def test_a_closed_line_fetches_nothing_from_above(tmp_path: Path) -> None:
     """Hours that begin in twelve: a neighbour is asked, the parent is not."""
     hour = int(time.time() // 3600 + 12) % 24
     line = Line(Hours(60 * hour, 60 * hour + 60))
-    async with library(LESSON) as above:
-        async with fetching(tmp_path, Source(above.url), line=line) as fetcher:
-            with pytest.raises(NoSource, match="may not be used now"):
-                await fetcher.fetch(LESSON.blobs[1])
-            work = asyncio.create_task(fetcher.stock(lambda: LESSON.blobs))
-            await asyncio.sleep(0.3)
-            assert not above.ranges
-            line.hours = Hours()
-            fetcher.nudge()
-            await until(lambda: all(fetcher.cache.holds(blob.sha256) for blob in LESSON.blobs))
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
+    async with (
+        library(LESSON) as above,
+        fetching(tmp_path, Source(above.url), line=line) as fetcher,
+    ):
+        with pytest.raises(NoSource, match="may not be used now"):
+            await fetcher.fetch(LESSON.blobs[1])
+        work = asyncio.create_task(fetcher.stock(lambda: LESSON.blobs))
+        await asyncio.sleep(0.3)
+        assert not above.ranges
+        line.hours = Hours()
+        fetcher.nudge()
+        await until(lambda: all(fetcher.cache.holds(blob.sha256) for blob in LESSON.blobs))
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
 
 
 async def test_a_capped_line_is_not_exceeded(tmp_path: Path) -> None:
     """120 kB at 400 kbit/s, of which one second's worth may come at once."""
     line = Line(rate_bps=400_000)
-    async with library(LESSON) as above:
-        async with fetching(tmp_path, Source(above.url), line=line) as fetcher:
-            begin = time.monotonic()
-            await stocked(fetcher, LESSON.blobs)
-            took = time.monotonic() - begin
-            assert took >= 8 * LESSON.size_bytes / 400_000 - 1.5
+    async with (
+        library(LESSON) as above,
+        fetching(tmp_path, Source(above.url), line=line) as fetcher,
+    ):
+        begin = time.monotonic()
+        await stocked(fetcher, LESSON.blobs)
+        took = time.monotonic() - begin
+        assert took >= 8 * LESSON.size_bytes / 400_000 - 1.5
 
 
 async def test_documents_are_asked_for_conditionally(tmp_path: Path) -> None:
