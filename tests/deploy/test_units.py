@@ -6,11 +6,12 @@ import configparser
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from web.settings import RelaySettings, environment_name, load
+from web.settings import TABLES, environment_name, load
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 UNITS = sorted(DEPLOY.glob("*.service"))
@@ -38,10 +39,20 @@ def installed_sample(sample: Path, folder: Path, *, text: str | None = None) -> 
 def with_every_setting_on(text: str) -> str:
     """The sample's text with the commented settings in force: `# port = 8710` -> `port = 8710`."""
     lines = text.splitlines()
-    on = {match[1] for line in lines if (match := re.match(r"([a-z_]+) = ", line))}
+    tables: list[str] = []
+    for line in lines:
+        header = re.match(r"\[([a-z]+)\]", line)
+        tables.append(header[1] if header else tables[-1] if tables else "")
+    on = {
+        (table, match[1])
+        for table, line in zip(tables, lines, strict=True)
+        if (match := re.match(r"([a-z_]+) = ", line))
+    }
     return "\n".join(
-        line[2:] if (match := re.match(r"# ([a-z_]+) = ", line)) and match[1] not in on else line
-        for line in lines
+        line[2:]
+        if (match := re.match(r"# ([a-z_]+) = ", line)) and (table, match[1]) not in on
+        else line
+        for table, line in zip(tables, lines, strict=True)
     )
 
 
@@ -104,8 +115,14 @@ def test_a_sample_loads_and_says_its_tier(sample: Path, tmp_path: Path) -> None:
 def test_a_sample_shows_every_setting_at_its_default(sample: Path, tmp_path: Path) -> None:
     """No setting is left out, and what is commented out is what holds without it."""
     text = with_every_setting_on(sample.read_text())
-    shown = set(re.findall(r"^([a-z_]+) = ", text, re.MULTILINE))
-    assert shown == set(RelaySettings.model_fields)
+    tables = tomllib.loads(text)
+    assert "relay" in tables
+    for name, table in tables.items():
+        # TOML has no word for what is not set.
+        unset = {key for key, field in TABLES[name].model_fields.items() if field.default is None}
+        assert set(table) | unset == set(TABLES[name].model_fields), name
+        for key in unset:
+            assert f"\n# {key}: unset" in text, key
 
     plain = load(file=installed_sample(sample, tmp_path))
     assert load(file=installed_sample(sample, tmp_path, text=text)) == plain
@@ -120,5 +137,6 @@ def test_the_folder_s_readme_names_every_file() -> None:
 
 def test_every_setting_is_in_the_table_of_the_web_package() -> None:
     readme = (DEPLOY.parent / "web" / "README.md").read_text()
-    for name in RelaySettings.model_fields:
-        assert f"| `{name}` | `{environment_name(name)}` |" in readme, name
+    for table in ("relay", "cache"):
+        for name in TABLES[table].model_fields:
+            assert f"| `{name}` | `{environment_name(name, table)}` |" in readme, (table, name)
