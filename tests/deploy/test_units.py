@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import configparser
-import re
 import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
 
-<<<<<<< HEAD
 from tests.deploy.units import DEPLOY, SYSTEMD_ANALYZE, needs_systemd, with_every_setting_on
-from web.settings import RelaySettings, environment_name, load
-=======
 from web.settings import TABLES, environment_name, load
->>>>>>> stationcore
 
 # The village box has units and a sample of another kind: see test_station.py.
 UNITS = sorted([*DEPLOY.glob("terrace-relay*.service"), DEPLOY / "terrace-station.service"])
@@ -37,29 +32,6 @@ def installed_sample(sample: Path, folder: Path, *, text: str | None = None) -> 
     return copy
 
 
-<<<<<<< HEAD
-=======
-def with_every_setting_on(text: str) -> str:
-    """The sample's text with the commented settings in force: `# port = 8710` -> `port = 8710`."""
-    lines = text.splitlines()
-    tables: list[str] = []
-    for line in lines:
-        header = re.match(r"\[([a-z]+)\]", line)
-        tables.append(header[1] if header else tables[-1] if tables else "")
-    on = {
-        (table, match[1])
-        for table, line in zip(tables, lines, strict=True)
-        if (match := re.match(r"([a-z_]+) = ", line))
-    }
-    return "\n".join(
-        line[2:]
-        if (match := re.match(r"# ([a-z_]+) = ", line)) and (table, match[1]) not in on
-        else line
-        for table, line in zip(tables, lines, strict=True)
-    )
-
-
->>>>>>> stationcore
 def test_there_is_a_sample_for_every_tier_and_a_unit() -> None:
     assert {one.stem for one in SAMPLES} == {"centre", "province", "city", "county"}
     assert UNITS

@@ -17,8 +17,18 @@ needs_systemd = pytest.mark.skipif(SYSTEMD_ANALYZE is None, reason="there is no 
 def with_every_setting_on(text: str) -> str:
     """The sample's text with the commented settings in force: `# port = 8710` -> `port = 8710`."""
     lines = text.splitlines()
-    on = {match[1] for line in lines if (match := re.match(r"([a-z_]+) = ", line))}
+    tables: list[str] = []
+    for line in lines:
+        header = re.match(r"\[([a-z]+)\]", line)
+        tables.append(header[1] if header else tables[-1] if tables else "")
+    on = {
+        (table, match[1])
+        for table, line in zip(tables, lines, strict=True)
+        if (match := re.match(r"([a-z_]+) = ", line))
+    }
     return "\n".join(
-        line[2:] if (match := re.match(r"# ([a-z_]+) = ", line)) and match[1] not in on else line
-        for line in lines
+        line[2:]
+        if (match := re.match(r"# ([a-z_]+) = ", line)) and (table, match[1]) not in on
+        else line
+        for table, line in zip(tables, lines, strict=True)
     )

@@ -60,6 +60,7 @@ def film(course_id: str, seconds: int, key: Ed25519PrivateKey) -> Lesson:
     poster = b"\xff\xd8\xff a poster \xff\xd9"
     course = Course(
         id=course_id,
+        revision=1,
         title=course_id.replace("-", " "),
         created=datetime(2026, 5, 4, 8, tzinfo=UTC),
         duration_s=seconds,
