@@ -16,7 +16,7 @@ from media.county import County
 from relay import endpoints
 from relay.errors import SettingError
 from relay.node import Node
-from web import distribution, pages, recordings, stations
+from web import distribution, pages, recordings, station_pages, stations
 from web.cache_settings import CacheSettings
 from web.recordings import Recordings
 from web.workers import Team
@@ -46,9 +46,10 @@ def build_app(
         cache = cache or CacheSettings()
         keys = cache.read_keys(node.config.access)
         distribution.add(app, distribution.Distribution(node.config, cache, keys))
+    rendered = pages.add_pages(app, node)
     if county is not None:
         stations.add(app, county, node.config.access)
-    pages.add_pages(app, node)
+        station_pages.add_county_pages(app, rendered)
     if recorded is not None:
         recordings.add(app, recorded)
     return app

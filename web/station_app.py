@@ -89,7 +89,7 @@ from media.station import Concerns, Session, Station
 from media.watchdog import Notifier
 from relay.access import Access
 from relay.errors import SettingError
-from web import distribution
+from web import distribution, station_pages
 from web.cache_settings import CacheSettings
 
 log = logging.getLogger("web.station_app")
@@ -147,6 +147,13 @@ def build_app(station: Station) -> web.Application:
     courses = BoxCourses(station)
     distribution.add(app, courses)
     distribution.add_pieces(app, lambda: station.cache)
+    identity = station.identity
+    station_pages.add_box_pages(
+        app,
+        identity.name if identity is not None else station.config.name,
+        pairing_url=box.pairing_url,
+        attend_url=box.attend_url,
+    )
     return app
 
 
@@ -242,7 +249,7 @@ class Box:
             "pairing": self._pairing() if identity is None else None,
             "line": {"up": station.link.up, "since": station.link.since_s},
             "faults": [one.as_json() for one in station.faults],
-            "attend_url": self._attend_url() if _is_local(request) else "",
+            "attend_url": self.attend_url() if _is_local(request) else "",
             "month": {"month": month.month, "hours": month.hours, "target": month.target},
         } | state  # fmt: skip
 
@@ -272,7 +279,12 @@ class Box:
             "fingerprint": offer.fingerprint,
         }  # fmt: skip
 
-    def _attend_url(self) -> str:
+    def pairing_url(self) -> str:
+        """What an operator opens to confirm this box, "" if nothing is to be confirmed."""
+        return str(self._pairing()["url"]) if self.station.identity is None else ""
+
+    def attend_url(self) -> str:
+        """What a telephone in the room opens for the roll-call, "" without a network."""
         base, sessions = self.station.config.lan_url, self.station.sessions
         return f"{base}/attend?code={sessions[-1].code}" if base and sessions else ""
 
@@ -348,6 +360,7 @@ class Box:
                     "celsius": machine.celsius, "memory_free_bytes": machine.memory_free_bytes,
                     "load": machine.load, "uptime_s": machine.uptime_s,
                 },
+                "television": {"heard_ago_s": self._television_ago_s()},
                 "faults": [one.as_json() for one in station.faults],
                 "line": {
                     "up": station.link.up, "since": station.link.since_s,
@@ -373,6 +386,11 @@ class Box:
                 },
             }
         )  # fmt: skip
+
+    def _television_ago_s(self) -> float | None:
+        """Seconds since the television's page last reported, None before its first word."""
+        heard_s = self.station.television_heard_s
+        return time.monotonic() - heard_s if heard_s is not None else None
 
     async def logbook(self, request: web.Request) -> web.StreamResponse:
         """What was really played in a month, from the box's own logbook."""
