@@ -306,7 +306,7 @@ class Cache:
         text = json.dumps(about).encode() + b"\n" + kept.body
         key = _document_key(kept.path)
         await self._make_room(len(text))
-        await self._guarded(asyncio.to_thread(_replace, self._path_of(key), text))
+        await self._guarded(asyncio.to_thread(replace_file, self._path_of(key), text))
         self.shelf.add(key, len(text))
 
     async def drop_document(self, path: str) -> None:
@@ -469,8 +469,8 @@ def _append(file: int, digest: hashlib._Hash, chunk: bytes) -> None:
 def _settle(file: int, path: Path, target: Path) -> tuple[int, int, int]:
     os.fsync(file)
     target.parent.mkdir(exist_ok=True)
+    # The folder is not synced: a name that a power cut takes back costs one piece fetched again.
     path.rename(target)
-    _sync_folder(target.parent)
     return _stamp(target.stat())
 
 
@@ -480,7 +480,8 @@ def _close_partial(file: int, path: Path, received_bytes: int) -> None:
         path.unlink(missing_ok=True)
 
 
-def _replace(path: Path, text: bytes) -> None:
+def replace_file(path: Path, text: bytes) -> None:
+    """Write a file so that after a crash it is the old one or the new one, never half of it."""
     aside = path.with_name(f".{secrets.token_hex(8)}")
     try:
         with aside.open("wb") as stream:
@@ -491,15 +492,6 @@ def _replace(path: Path, text: bytes) -> None:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _read_document(file: Path) -> Kept | None:

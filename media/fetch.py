@@ -343,13 +343,15 @@ class Fetcher:
         self._throughput.begin(time.monotonic())
         try:
             async with self._ask(source, url, headers) as response:
-                resumes = intake.received_bytes > 0
-                if response.status == HTTPStatus.OK and intake.blob.offset_bytes is None:
-                    if resumes:
+                # A neighbour's URL is that of the blob itself, a parent's may be that of its file.
+                near = source.kind is SourceKind.NEIGHBOUR
+                is_whole = near or intake.blob.offset_bytes is None
+                if response.status == HTTPStatus.OK and is_whole:
+                    if intake.received_bytes:
                         await intake.restart()
                 elif response.status != HTTPStatus.PARTIAL_CONTENT:
                     return await self._judge(source, response, intake, words)
-                elif not _is_range(response, intake):
+                elif not _is_range(response, intake, near=near):
                     words.last = f"{source.url} sends another part of {intake.blob.path}"
                     await intake.restart()
                     return _End.BAD
@@ -566,13 +568,13 @@ def _request(source: Source, intake: Intake) -> tuple[str, dict[str, str]]:
     return source.url + blob.path, headers
 
 
-def _is_range(response: aiohttp.ClientResponse, intake: Intake) -> bool:
+def _is_range(response: aiohttp.ClientResponse, intake: Intake, *, near: bool) -> bool:
     """Whether a 206 brings the bytes that are missing (RFC 9110 section 14.4)."""
     blob = intake.blob
     match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if match is None:
         return False
-    base = 0 if "/pieces/" in response.url.path else blob.offset_bytes or 0
+    base = 0 if near else blob.offset_bytes or 0
     first, last = int(match[1]), int(match[2])
     if first != base + intake.received_bytes:
         return False

@@ -80,7 +80,7 @@ class Rounds:
             await self._ask_time(errands)
             if time.monotonic() - self._round_at_s >= ROUND_EVERY_S or self._is_news():
                 await self._report(errands)
-                await self._deliver(errands)
+                await self.deliver(errands)
                 self._round_at_s = time.monotonic()
         except NoLine as error:
             log.debug("county-silent why=%r", str(error))
@@ -264,7 +264,7 @@ class Rounds:
             log.info("no-picture why=%r", str(error))
             return ""
 
-    async def _deliver(self, errands: Errands) -> None:
+    async def deliver(self, errands: Errands) -> None:
         """Sends what waits, a batch at a time, until nothing does or the county takes none."""
         station = self.station
         while lines := station.book.waiting(BATCH):

@@ -52,6 +52,8 @@ log = logging.getLogger("media.station")
 _M = TypeVar("_M", bound=BaseModel)
 
 LOOK_EVERY_S: Final = 1.0
+STEP_S: Final = 2.0
+"""A clock that is set by more than this ends the open play."""
 REST_S: Final = 15.0
 """With nothing on and nothing on its way, the screen is worked out anew this often."""
 WRITE_PLAY_EVERY_S: Final = 10.0
@@ -144,6 +146,8 @@ class Station:
         """Monotonic: when the page last reported anything."""
         self.revision = 0
         self._watchers: set[asyncio.Event] = set()
+        self._ended: list[Play] = []
+        """Plays that ended because the clock was set, and are not in the logbook yet."""
         self._attended: dict[tuple[str, float], tuple[Attendance, float]] = {}
 
     # ------------------------------------------------------------ start
@@ -172,7 +176,7 @@ class Station:
         self.stock = Stock(
             self.cache, self.shelf, self.config.line, self.faults, self.now,
             lambda: self.timetable.items if self.timetable is not None else (),
-            self._sources,
+            self._sources, self.changed.set,
         )  # fmt: skip
         self.stock.known_bps = self.remembered.rate_bps
         self.book = Logbook(folder, self.key)
@@ -268,7 +272,10 @@ class Station:
 
     def hear(self, source: Heard, unix_s: float, on_its_way_s: float = 0.0) -> float:
         """Somebody says what time it is; returns the step."""
+        before = self.now()
         step_s = self.keeper.hear(source, unix_s, self.wall.elapsed_s(), on_its_way_s)
+        if abs(step_s) > STEP_S and hasattr(self, "witness"):
+            self._ended += self.witness.clock_set(before, self.now(), time.monotonic())
         if step_s:
             log.info("clock-step by_s=%.3f source=%s", step_s, source.value)
         self.check_clock()
@@ -431,7 +438,8 @@ class Station:
         return self.now() - self.wall.elapsed_s()
 
     async def _until_next(self) -> None:
-        lively = self.screen.current is not None or bool(self.stock.plan().missing)
+        plan = self.stock.plan()
+        lively = self.screen.current is not None or bool(plan.missing or plan.unknown)
         delay_s = LOOK_EVERY_S if lively or self.identity is None else REST_S
         if self.screen.changes_at is not None:
             delay_s = min(delay_s, self.wall.delay_s(self.screen.changes_at - self.now()))
@@ -480,14 +488,14 @@ class Station:
         if current is not None and self.timetable is not None:
             item = self.timetable.item(current.id)
         now = self.now()
-        ended = self.witness.expect(
-            now, item, current.trouble if current else None,
+        ended = self._ended + self.witness.expect(
+            now, time.monotonic(), item, current.trouble if current else None,
             course=current.course if current else "",
             rendition=current.rendition if current else "",
-            rate=self.wall.rate(),
         )  # fmt: skip
+        self._ended = []
         for play in ended:
-            await self._write_entry(logbook.played(play))
+            await self.write_entry(logbook.played(play))
         if ended:
             with contextlib.suppress(OSError):
                 await asyncio.to_thread((self.config.folder / "playing.json").unlink, True)
@@ -502,7 +510,7 @@ class Station:
         code = "".join(secrets.choice(CODE_LETTERS) for _ in range(CODE_LENGTH))
         self.sessions.append(Session(code, item, title, planned_at))
 
-    async def _write_entry(self, body: logbook.Played | Attendance) -> None:
+    async def write_entry(self, body: logbook.Played | Attendance) -> None:
         if self.identity is None:
             return
         entry = await asyncio.to_thread(
@@ -521,7 +529,7 @@ class Station:
             self.faults.set(Code.TELEVISION_ERROR, self.now(), why=said.why or "no reason given")
         else:
             self.faults.clear(Code.TELEVISION_ERROR)
-        self.witness.report(self.now(), said)
+        self.witness.report(self.now(), time.monotonic(), said)
 
     async def write_play(self) -> None:
         """Writes the open play down, so that a power cut costs seconds of it."""
@@ -529,7 +537,7 @@ class Station:
         while True:
             await asyncio.sleep(WRITE_PLAY_EVERY_S)
             self.heartbeats.beat("play", 4 * WRITE_PLAY_EVERY_S)
-            play = self.witness.look(self.now(), self.wall.rate())
+            play = self.witness.look(self.now(), time.monotonic())
             text = play.model_dump_json() if play is not None else ""
             if text and text != written:
                 await self.write("playing.json", text.encode())
@@ -555,7 +563,7 @@ class Station:
         self._attended[one.item, one.planned_at] = one, self.now()
         while len(self._attended) > 200:
             self._attended.pop(next(iter(self._attended)))
-        await self._write_entry(one)
+        await self.write_entry(one)
 
     def month(self, which: str = "") -> tuple[rollup.Month, list[rollup.PlayRow]]:
         """This month, or another, from the box's own logbook."""
@@ -693,7 +701,7 @@ class Station:
 
     async def _settle(self) -> None:
         """The last things to write before the end."""
-        play = self.witness.look(self.now(), self.wall.rate())
+        play = self.witness.look(self.now(), time.monotonic())
         if play is not None:
             await self.write("playing.json", play.model_dump_json().encode())
         await self.keep_clock()

@@ -56,6 +56,7 @@ class Stock:
 
     items:   of the timetable in force.
     parents: whom to ask besides the neighbours, in this order.
+    changed: called when something new is known.
     """
 
     def __init__(
@@ -67,12 +68,14 @@ class Stock:
         now: Callable[[], float],
         items: Callable[[], Sequence[Item]],
         parents: Callable[[], Sequence[Source]],
+        changed: Callable[[], None],
     ) -> None:
         self.cache, self.shelf, self.line = cache, shelf, line
         self.neighbours: tuple[Source, ...] = ()
         self.known_bps = 0.0
         """What the line brought before this start."""
         self._faults, self._now, self._items, self._parents = faults, now, items, parents
+        self._changed = changed
         self.fetcher = Fetcher(cache, self._sources, line=Believed(line, now))
         self._plan: Plan | None = None
         self._planned: tuple[object, float] = (None, -math.inf)
@@ -135,7 +138,9 @@ class Stock:
         """Will it play? By item id, for what is due within a week."""
         now = self._now()
         may_fetch = line_up and self.line.hours.opens_in_s(now, self.line.zone) <= 0
-        found = {}
+        found: dict[str, Ahead] = {}
+        coming: dict[str, Ahead] = {}
+        """What is fetched for an earlier item is not there yet for the later one."""
         for one in self.plan().forecasts:
             ready_at = one.done_s if math.isfinite(one.done_s) else None
             match one.outlook:
@@ -148,7 +153,12 @@ class Stock:
                     state = State.WAITING if known else State.MISSING
                 case _:
                     state = State.FETCHING if may_fetch else State.WAITING
-            found[one.need.id] = Ahead(state, ready_at)
+            ahead = Ahead(state, ready_at)
+            if state is State.READY:
+                ahead = coming.get(one.need.course, ahead)
+            else:
+                coming.setdefault(one.need.course, ahead)
+            found[one.need.id] = ahead
         return found
 
     def judge(self, ahead: dict[str, Ahead]) -> None:
@@ -195,6 +205,7 @@ class Stock:
         try:
             if await self.shelf.learn(course, self.fetcher):
                 self.fetcher.nudge()
+                self._changed()
             self._absent.discard(course)
         except NotThere as error:
             self._absent.add(course)

@@ -153,6 +153,8 @@ _METAVARS = {
     "public_url": "URL",
     "drain_s": "SECONDS",
     "workers": "NUMBER",
+    "record": "PATTERN",
+    "recordings": "DIR",
     "folder": "DIR",
     "county_key": "FILE",
     "cache_mb": "NUMBER",
@@ -181,18 +183,22 @@ def _relay(args: argparse.Namespace) -> int:
 
     from relay.errors import SettingError
     from relay.node import Node
-    from web import app, workers
+    from web import app, recordings, workers
 
     relay, number = settings.relay, workers.worker_number()
     count = relay.workers
-    # The environment would show a worker's secret to what it starts, but it starts nothing.
+    # The environment would show a worker's secret to what it starts, but a worker starts nothing.
     secret = os.environ.get(workers.SECRET_VARIABLE, "") if number else workers.new_secret()
     http_host = relay.host
     if number:
         relay, http_host = workers.worker_settings(relay, number), workers.LOOPBACK
     config = relay.node_config()
-    if number or count > 1:
-        config = replace(config, access=config.access.with_secret(secret))
+    try:
+        settings.cache.read_keys(config.access)
+    except ValueError as error:
+        raise UsageError(f"library_keys cannot be used: {error}") from error
+    # Workers and recorders show it.
+    config = replace(config, access=config.access.with_secret(secret))
     if number:
         config = replace(config, parent_token=secret)
 
@@ -201,10 +207,14 @@ def _relay(args: argparse.Namespace) -> int:
         team = None
         if not number and count > 1:
             team = workers.Team(node, count, secret, args.argv)
+        recorded = None
+        if not number:
+            recorded = recordings.Recordings(node, relay.recordings, relay.record, secret)
         county = None if number else await asyncio.to_thread(_open_county, settings)
         await app.serve(
-            node, host=http_host, port=relay.port, drain_s=relay.drain_s, team=team, county=county
-        )
+            node, host=http_host, port=relay.port, drain_s=relay.drain_s, team=team,
+            recorded=recorded, cache=settings.cache, county=county,
+        )  # fmt: skip
 
     try:
         asyncio.run(run())
@@ -305,6 +315,19 @@ def _publish(args: argparse.Namespace) -> int:
     from media import publish
 
     return publish.run(args)
+
+
+def _record_arguments(parser: argparse.ArgumentParser) -> None:
+    from media import recorder
+
+    recorder.add_arguments(parser)
+
+
+def _record(args: argparse.Namespace) -> int:
+    from media import recorder
+
+    configure_logging(verbose=False)
+    return recorder.run(args)
 
 
 def _token_arguments(parser: argparse.ArgumentParser) -> None:
@@ -531,6 +554,15 @@ COMMANDS = {
         "terrace publish test: http://127.0.0.1:8710/whip/lecture",
         _publish_arguments,
         _publish,
+    ),
+    "record": Command(
+        "record a stream of a node into a folder, without decoding it",
+        "terrace record http://127.0.0.1:8710 lecture --out recordings",
+        _record_arguments,
+        _record,
+        "It ends with the stream, or with Ctrl-C, and leaves one MP4 file. A node records by "
+        "itself what its setting `record` names. A token that may relay, where the node asks for "
+        "one, is read from TERRACE_TOKEN.",
     ),
     "token": Command(
         "issue a token that lets its bearer publish, view or relay",

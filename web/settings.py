@@ -28,6 +28,7 @@ from pydantic import (
 )
 
 from web import values
+from web.cache_settings import CacheSettings
 from web.station_settings import StationSettings, StationsSettings
 
 if TYPE_CHECKING:
@@ -53,11 +54,18 @@ LISTS_IN_WORDS = {
     "public_keys": "public-key",
     "advertise": "advertise",
     "siblings": "sibling",
+    "record": "record",
 }
 
 
 class SettingsError(Exception):
     """A setting is wrong. Its text is one sentence for the person who wrote the setting."""
+
+
+def _pattern(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._~*-]{1,64}", value):
+        raise ValueError("it must be a list of stream names, such as lecture-*")
+    return value
 
 
 class RelaySettings(BaseModel):
@@ -160,6 +168,16 @@ class RelaySettings(BaseModel):
         description="Seconds for which SIGTERM lets this node hand its viewers over",
     )
 
+    record: list[Annotated[str, AfterValidator(_pattern)]] = Field(
+        default=[],
+        max_length=32,
+        description="Streams that are recorded when they go on air here; * stands for anything",
+    )
+    recordings: Path = Field(
+        default=Path("recordings"),
+        description="The folder that recordings are written to",
+    )
+
     @field_validator("parents")
     @classmethod
     def _parents_differ(cls, value: list[str]) -> list[str]:
@@ -217,12 +235,14 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     relay: RelaySettings = RelaySettings()
+    cache: CacheSettings = CacheSettings()
     station: StationSettings = StationSettings()
     stations: StationsSettings = StationsSettings()
 
 
 TABLES: Mapping[str, type[BaseModel]] = {
     "relay": RelaySettings,
+    "cache": CacheSettings,
     "station": StationSettings,
     "stations": StationsSettings,
 }

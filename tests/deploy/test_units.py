@@ -5,12 +5,17 @@ from __future__ import annotations
 import configparser
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 
+<<<<<<< HEAD
 from tests.deploy.units import DEPLOY, SYSTEMD_ANALYZE, needs_systemd, with_every_setting_on
 from web.settings import RelaySettings, environment_name, load
+=======
+from web.settings import TABLES, environment_name, load
+>>>>>>> stationcore
 
 # The village box has units and a sample of another kind: see test_station.py.
 UNITS = sorted([*DEPLOY.glob("terrace-relay*.service"), DEPLOY / "terrace-station.service"])
@@ -32,6 +37,29 @@ def installed_sample(sample: Path, folder: Path, *, text: str | None = None) -> 
     return copy
 
 
+<<<<<<< HEAD
+=======
+def with_every_setting_on(text: str) -> str:
+    """The sample's text with the commented settings in force: `# port = 8710` -> `port = 8710`."""
+    lines = text.splitlines()
+    tables: list[str] = []
+    for line in lines:
+        header = re.match(r"\[([a-z]+)\]", line)
+        tables.append(header[1] if header else tables[-1] if tables else "")
+    on = {
+        (table, match[1])
+        for table, line in zip(tables, lines, strict=True)
+        if (match := re.match(r"([a-z_]+) = ", line))
+    }
+    return "\n".join(
+        line[2:]
+        if (match := re.match(r"# ([a-z_]+) = ", line)) and (table, match[1]) not in on
+        else line
+        for table, line in zip(tables, lines, strict=True)
+    )
+
+
+>>>>>>> stationcore
 def test_there_is_a_sample_for_every_tier_and_a_unit() -> None:
     assert {one.stem for one in SAMPLES} == {"centre", "province", "city", "county"}
     assert UNITS
@@ -91,8 +119,14 @@ def test_a_sample_loads_and_says_its_tier(sample: Path, tmp_path: Path) -> None:
 def test_a_sample_shows_every_setting_at_its_default(sample: Path, tmp_path: Path) -> None:
     """No setting is left out, and what is commented out is what holds without it."""
     text = with_every_setting_on(sample.read_text())
-    shown = set(re.findall(r"^([a-z_]+) = ", text, re.MULTILINE))
-    assert shown == set(RelaySettings.model_fields)
+    tables = tomllib.loads(text)
+    assert "relay" in tables
+    for name, table in tables.items():
+        # TOML has no word for what is not set.
+        unset = {key for key, field in TABLES[name].model_fields.items() if field.default is None}
+        assert set(table) | unset == set(TABLES[name].model_fields), name
+        for key in unset:
+            assert f"\n# {key}: unset" in text, key
 
     plain = load(file=installed_sample(sample, tmp_path))
     assert load(file=installed_sample(sample, tmp_path, text=text)) == plain
@@ -107,5 +141,6 @@ def test_the_folder_s_readme_names_every_file() -> None:
 
 def test_every_setting_is_in_the_table_of_the_web_package() -> None:
     readme = (DEPLOY.parent / "web" / "README.md").read_text()
-    for name in RelaySettings.model_fields:
-        assert f"| `{name}` | `{environment_name(name)}` |" in readme, name
+    for table in ("relay", "cache"):
+        for name in TABLES[table].model_fields:
+            assert f"| `{name}` | `{environment_name(name, table)}` |" in readme, (table, name)
