@@ -69,7 +69,7 @@ WATCH_HEADERS: Final = PAGE_HEADERS | {
     )
 }
 
-# The picture of a station's television is fetched with the operator's token, then shown from memory.
+# The picture of a station's television is fetched with the operator's token and shown from memory.
 SITE_HEADERS: Final = PAGE_HEADERS | {
     "Content-Security-Policy": PAGE_HEADERS["Content-Security-Policy"].replace(
         "img-src 'self'", "img-src 'self' blob:"

@@ -249,7 +249,7 @@ class Box:
             "pairing": self._pairing() if identity is None else None,
             "line": {"up": station.link.up, "since": station.link.since_s},
             "faults": [one.as_json() for one in station.faults],
-            "attend_url": self.attend_url() if _is_local(request) else "",
+            "attend_url": self.attend_url(request),
             "month": {"month": month.month, "hours": month.hours, "target": month.target},
         } | state  # fmt: skip
 
@@ -279,12 +279,17 @@ class Box:
             "fingerprint": offer.fingerprint,
         }  # fmt: skip
 
-    def pairing_url(self) -> str:
+    def pairing_url(self, _: web.Request) -> str:
         """What an operator opens to confirm this box, "" if nothing is to be confirmed."""
         return str(self._pairing()["url"]) if self.station.identity is None else ""
 
-    def attend_url(self) -> str:
-        """What a telephone in the room opens for the roll-call, "" without a network."""
+    def attend_url(self, request: web.Request) -> str:
+        """What a telephone in the room opens for the roll-call; "" without a network.
+
+        The code in it is for who sees the television: nobody else on the LAN is told.
+        """
+        if not _is_local(request):
+            return ""
         base, sessions = self.station.config.lan_url, self.station.sessions
         return f"{base}/attend?code={sessions[-1].code}" if base and sessions else ""
 

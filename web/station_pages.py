@@ -1,8 +1,9 @@
 """The pages about a village station: those of the box itself, and those of its county.
 
-The box has the television, the phone's roll-call, its state and its logbook; the county has the list
-of its stations, one page for each, and the same logbook. They are the same for everybody, like all pages; what changes they ask the box's JSON interface for.
-The QR pictures are made here: a phone that scans one must not need the internet, and the pages'
+The box has the television, the phone's roll-call, its state and its logbook; the county has the
+list of its stations, one page for each, and the same logbook. They are the same for everybody, like
+all pages; what changes they ask the JSON interfaces for (web/station_app.py, web/stations.py). The
+QR pictures are made here: a phone that scans one must not need the internet, and the pages'
 policy loads pictures from the box alone.
 """
 
@@ -79,14 +80,14 @@ def add_box_pages(
     app: web.Application,
     name: str,
     *,
-    pairing_url: Callable[[], str],
-    attend_url: Callable[[], str],
+    pairing_url: Callable[[web.Request], str],
+    attend_url: Callable[[web.Request], str],
 ) -> None:
     """Add the box's pages and QR pictures to `app`.
 
     name:        of the station, as it stands in the titles of its pages
     pairing_url: what the QR of the pairing screen says now, "" when the box is paired
-    attend_url:  what a phone in the village opens for the roll-call, "" without a network
+    attend_url:  what a phone in the room opens for the roll-call, "" for who may not know it
     """
     rendered = pages.add_common(app, _Box(_Identity(name)))
 
@@ -96,9 +97,9 @@ def add_box_pages(
 
         return answer
 
-    def picture(text: Callable[[], str]) -> Handler:
+    def picture(text: Callable[[web.Request], str]) -> Handler:
         async def answer(request: web.Request) -> web.Response:
-            return qr_response(text(), request.match_info["kind"])
+            return qr_response(text(request), request.match_info["kind"])
 
         return answer
 
@@ -115,7 +116,10 @@ def add_box_pages(
 
 
 def add_county_pages(app: web.Application, rendered: pages.Pages) -> None:
-    """Add the operator's pages to a county's `app`; `rendered` is what `pages.add_pages` returned."""
+    """Add the operator's pages to a county's `app`.
+
+    rendered: what `pages.add_pages` returned
+    """
 
     async def stations(request: web.Request) -> web.Response:
         return rendered.answer(request, "stations")

@@ -1,6 +1,7 @@
 /** Elements and small pictures that the station's pages make: icons, meters, rows of columns. */
 
-const SVG = "http://www.w3.org/2000/svg";
+// Every page has the sprite of icons.
+const SVG = document.querySelector("svg").namespaceURI;
 
 /** An HTML element with a class, a text and children. */
 export function html(name, className = "", text = "", ...children) {

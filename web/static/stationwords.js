@@ -5,9 +5,9 @@ import { lengthParts } from "./wallclock.js";
 
 /** A length in words: "1 h 5 min". */
 export function lengthInWords(seconds) {
-  return lengthParts(seconds)
-    .map(({ unit, value }) => tn(`station.length.${unit}`, value))
-    .join(t("station.length.between"));
+  const [large, small] = lengthParts(seconds)
+    .map(({ unit, value }) => tn(`station.length.${unit}`, value));
+  return small === undefined ? large : t("station.length.two", { large, small });
 }
 
 // What a clock can be in doubt for, and other words of the box that stand in its sentences.
