@@ -97,6 +97,8 @@ class Row:
         protocols: as nft has them, `udp` or `{ tcp, udp }`. A share of 1 is a black hole.
         """
         per_mille = round(1000 * share)
+        # nft compares with what the generator can give, which a thousand is not.
+        chance = f" numgen random mod 1000 < {per_mille}" if per_mille < 1000 else ""
         for number, device in ((upper, f"d{upper}"), (upper + 1, f"u{upper}")):
             name = self.names[number]
             rules = f"table inet line_{device}\ndelete table inet line_{device}\n"
@@ -105,7 +107,7 @@ class Row:
                     f"table inet line_{device} {{ chain in {{"
                     " type filter hook prerouting priority -300;"
                     f' iifname "{device}" meta l4proto {protocols}'
-                    f" numgen random mod 1000 < {per_mille} counter drop; }}; }}\n"
+                    f"{chance} counter drop; }}; }}\n"
                 )
             self.run(name, "nft", "-f", "-", text=rules)
 
