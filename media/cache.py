@@ -44,6 +44,7 @@ log = logging.getLogger("media.cache")
 
 VERIFY_AGAIN_S: Final = 86400.0
 USE_NOTED_EVERY_S: Final = 600.0
+SCRUB_PAUSE_S: Final = 0.05
 PARTIAL_KEPT_S: Final = 14 * 86400.0
 MAX_ABOUT_BYTES: Final = 8192
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -182,12 +183,12 @@ class Cache:
             self.counters.hits += 1
         return path
 
-    async def _check(self, digest: str) -> Path | None:
+    async def _check(self, digest: str, *, used: bool = True) -> Path | None:
         file = self._file(digest)
         now = time.monotonic()
         known = self._verified.get(digest)
         fresh = known is not None and now - known[1] < VERIFY_AGAIN_S
-        note = now - self._noted.get(digest, -USE_NOTED_EVERY_S) >= USE_NOTED_EVERY_S
+        note = used and now - self._noted.get(digest, -USE_NOTED_EVERY_S) >= USE_NOTED_EVERY_S
         stamp = await asyncio.to_thread(
             _inspect, file, digest, known[0] if known and fresh else None, note
         )
@@ -201,8 +202,19 @@ class Cache:
             self._verified[digest] = (stamp, now)
         if note:
             self._noted[digest] = now
-        self.shelf.touch(digest)
+        if used:
+            self.shelf.touch(digest)
         return file
+
+    async def scrub(self, *, pause_s: float = SCRUB_PAUSE_S) -> None:
+        """Look at every piece once: what has changed or gone bad is dropped, to be fetched again.
+
+        pause_s: between two pieces, so that a slow disk stays free for others.
+        """
+        for digest in [key for key in self.shelf if not key.startswith("d-")]:
+            if digest in self.shelf and digest not in self._checks:
+                await self._check(digest, used=False)
+                await asyncio.sleep(pause_s)
 
     def _forget(self, digest: str) -> None:
         self.shelf.remove(digest)

@@ -60,6 +60,7 @@ MAX_FLIGHTS: Final = 32
 """Blobs on their way at once; more wait for their turn."""
 LONG_S: Final = 60.0
 IDLE_S: Final = 2.0
+SCRUB_EVERY_S: Final = 60.0
 DISK_FULL_S: Final = 30.0
 _SENTENCE_BYTES: Final = 400
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15}|\*)", re.ASCII)
@@ -453,6 +454,7 @@ class Fetcher:
 
         `plan` is asked again before every blob, so it may change at any time; when nothing of it
         is left, it is asked again after `IDLE_S`, or at a `nudge`. `trouble` says why it stands.
+        What is held is looked at from time to time, so that a rotten piece is fetched again.
         """
         busy: set[str] = set()
         aside: dict[str, float] = {}
@@ -488,7 +490,14 @@ class Fetcher:
                 finally:
                     busy.discard(blob.sha256)
 
+        async def look_after() -> None:
+            # What has gone bad on the disk is not held any more, and so fetched again in time.
+            while True:
+                await self.cache.scrub()
+                await asyncio.sleep(SCRUB_EVERY_S)
+
         async with asyncio.TaskGroup() as group:
+            group.create_task(look_after(), name="scrub")
             for _ in range(parallel):
                 group.create_task(work(), name="stock")
 
