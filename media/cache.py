@@ -44,6 +44,7 @@ log = logging.getLogger("media.cache")
 
 VERIFY_AGAIN_S: Final = 86400.0
 USE_NOTED_EVERY_S: Final = 600.0
+SCRUB_PAUSE_S: Final = 0.05
 PARTIAL_KEPT_S: Final = 14 * 86400.0
 MAX_ABOUT_BYTES: Final = 8192
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -182,12 +183,12 @@ class Cache:
             self.counters.hits += 1
         return path
 
-    async def _check(self, digest: str) -> Path | None:
+    async def _check(self, digest: str, *, used: bool = True) -> Path | None:
         file = self._file(digest)
         now = time.monotonic()
         known = self._verified.get(digest)
         fresh = known is not None and now - known[1] < VERIFY_AGAIN_S
-        note = now - self._noted.get(digest, -USE_NOTED_EVERY_S) >= USE_NOTED_EVERY_S
+        note = used and now - self._noted.get(digest, -USE_NOTED_EVERY_S) >= USE_NOTED_EVERY_S
         stamp = await asyncio.to_thread(
             _inspect, file, digest, known[0] if known and fresh else None, note
         )
@@ -201,8 +202,19 @@ class Cache:
             self._verified[digest] = (stamp, now)
         if note:
             self._noted[digest] = now
-        self.shelf.touch(digest)
+        if used:
+            self.shelf.touch(digest)
         return file
+
+    async def scrub(self, *, pause_s: float = SCRUB_PAUSE_S) -> None:
+        """Look at every piece once: what has changed or gone bad is dropped, to be fetched again.
+
+        pause_s: between two pieces, so that a slow disk stays free for others.
+        """
+        for digest in [key for key in self.shelf if not key.startswith("d-")]:
+            if digest in self.shelf and digest not in self._checks:
+                await self._check(digest, used=False)
+                await asyncio.sleep(pause_s)
 
     def _forget(self, digest: str) -> None:
         self.shelf.remove(digest)
@@ -306,7 +318,7 @@ class Cache:
         text = json.dumps(about).encode() + b"\n" + kept.body
         key = _document_key(kept.path)
         await self._make_room(len(text))
-        await self._guarded(asyncio.to_thread(_replace, self._path_of(key), text))
+        await self._guarded(asyncio.to_thread(replace_file, self._path_of(key), text))
         self.shelf.add(key, len(text))
 
     async def drop_document(self, path: str) -> None:
@@ -469,8 +481,8 @@ def _append(file: int, digest: hashlib._Hash, chunk: bytes) -> None:
 def _settle(file: int, path: Path, target: Path) -> tuple[int, int, int]:
     os.fsync(file)
     target.parent.mkdir(exist_ok=True)
+    # The folder is not synced: a name that a power cut takes back costs one piece fetched again.
     path.rename(target)
-    _sync_folder(target.parent)
     return _stamp(target.stat())
 
 
@@ -480,7 +492,8 @@ def _close_partial(file: int, path: Path, received_bytes: int) -> None:
         path.unlink(missing_ok=True)
 
 
-def _replace(path: Path, text: bytes) -> None:
+def replace_file(path: Path, text: bytes) -> None:
+    """Write a file so that after a crash it is the old one or the new one, never half of it."""
     aside = path.with_name(f".{secrets.token_hex(8)}")
     try:
         with aside.open("wb") as stream:
@@ -491,15 +504,6 @@ def _replace(path: Path, text: bytes) -> None:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _read_document(file: Path) -> Kept | None:

@@ -60,6 +60,7 @@ MAX_FLIGHTS: Final = 32
 """Blobs on their way at once; more wait for their turn."""
 LONG_S: Final = 60.0
 IDLE_S: Final = 2.0
+SCRUB_EVERY_S: Final = 60.0
 DISK_FULL_S: Final = 30.0
 _SENTENCE_BYTES: Final = 400
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15}|\*)", re.ASCII)
@@ -343,13 +344,15 @@ class Fetcher:
         self._throughput.begin(time.monotonic())
         try:
             async with self._ask(source, url, headers) as response:
-                resumes = intake.received_bytes > 0
-                if response.status == HTTPStatus.OK and intake.blob.offset_bytes is None:
-                    if resumes:
+                # A neighbour's URL is that of the blob itself, a parent's may be that of its file.
+                near = source.kind is SourceKind.NEIGHBOUR
+                is_whole = near or intake.blob.offset_bytes is None
+                if response.status == HTTPStatus.OK and is_whole:
+                    if intake.received_bytes:
                         await intake.restart()
                 elif response.status != HTTPStatus.PARTIAL_CONTENT:
                     return await self._judge(source, response, intake, words)
-                elif not _is_range(response, intake):
+                elif not _is_range(response, intake, near=near):
                     words.last = f"{source.url} sends another part of {intake.blob.path}"
                     await intake.restart()
                     return _End.BAD
@@ -451,6 +454,7 @@ class Fetcher:
 
         `plan` is asked again before every blob, so it may change at any time; when nothing of it
         is left, it is asked again after `IDLE_S`, or at a `nudge`. `trouble` says why it stands.
+        What is held is looked at from time to time, so that a rotten piece is fetched again.
         """
         busy: set[str] = set()
         aside: dict[str, float] = {}
@@ -486,7 +490,14 @@ class Fetcher:
                 finally:
                     busy.discard(blob.sha256)
 
+        async def look_after() -> None:
+            # What has gone bad on the disk is not held any more, and so fetched again in time.
+            while True:
+                await self.cache.scrub()
+                await asyncio.sleep(SCRUB_EVERY_S)
+
         async with asyncio.TaskGroup() as group:
+            group.create_task(look_after(), name="scrub")
             for _ in range(parallel):
                 group.create_task(work(), name="stock")
 
@@ -566,13 +577,13 @@ def _request(source: Source, intake: Intake) -> tuple[str, dict[str, str]]:
     return source.url + blob.path, headers
 
 
-def _is_range(response: aiohttp.ClientResponse, intake: Intake) -> bool:
+def _is_range(response: aiohttp.ClientResponse, intake: Intake, *, near: bool) -> bool:
     """Whether a 206 brings the bytes that are missing (RFC 9110 section 14.4)."""
     blob = intake.blob
     match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if match is None:
         return False
-    base = 0 if "/pieces/" in response.url.path else blob.offset_bytes or 0
+    base = 0 if near else blob.offset_bytes or 0
     first, last = int(match[1]), int(match[2])
     if first != base + intake.received_bytes:
         return False

@@ -156,6 +156,25 @@ class Mirror:
         course = await asyncio.to_thread(self._read_course, kept.body, course_id)
         return Entry(course, kept.body, kept.etag, stale)
 
+    async def take_course(self, jws: bytes, course_id: str) -> Course:
+        """Take an entry that came by another way than the parents', unless there is a newer one.
+
+        Raises BadSignature, BadDocument and DiskFull.
+        """
+        came = await asyncio.to_thread(self._read_course, jws, course_id)
+        path = course_path(course_id)
+        kept = await self.cache.document(path)
+        if kept is not None:
+            try:
+                known = await asyncio.to_thread(self._read_course, kept.body, course_id)
+            except (BadSignature, BadDocument):
+                pass  # It is of no use, so anything good is newer.
+            else:
+                if known.revision >= came.revision:
+                    return known
+        await self.cache.keep_document(Kept(path, jws, content_type="application/jose"))
+        return came
+
     async def known(self) -> list[Course]:
         """The courses of which a good entry is at hand, the newest first; asks nobody."""
         found = []

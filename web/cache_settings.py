@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from pydantic import BaseModel, ConfigDict, Field
 
-from media.window import Hours
-
-
-def _hours(value: str) -> str:
-    Hours.parse(value)
-    return value
+from relay.access import Access
 
 
 class CacheSettings(BaseModel):
-    """Where the cache is, how large, and when courses of the timetable are fetched ahead."""
+    """Where the cache is, how large it may get, and whose courses it takes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
@@ -40,12 +35,18 @@ class CacheSettings(BaseModel):
     )
     library_keys: list[Path] = Field(
         default=[],
+        max_length=8,
         description="PEM files of the public keys that sign courses; unset: those of public_keys",
     )
-    hours: Annotated[str, AfterValidator(_hours)] = Field(
-        default="",
-        description="When courses are fetched ahead, such as 22:00-06:00; empty: at any time",
-    )
+
+    def read_keys(self, access: Access) -> tuple[Ed25519PublicKey, ...]:
+        """The keys that sign courses; those of `access` (none where it is open) by default.
+
+        Raises `relay.access.KeyFileError` when a file cannot be used.
+        """
+        if not self.library_keys:
+            return access.public_keys
+        return Access.from_pem_files(self.library_keys).public_keys
 
     def folder_for(self, port: int) -> Path:
         """The folder of a node that listens on this port."""

@@ -69,13 +69,34 @@ WATCH_HEADERS: Final = PAGE_HEADERS | {
     )
 }
 
+# The picture of a station's television is fetched with the operator's token and shown from memory.
+SITE_HEADERS: Final = PAGE_HEADERS | {
+    "Content-Security-Policy": PAGE_HEADERS["Content-Security-Policy"].replace(
+        "img-src 'self'", "img-src 'self' blob:"
+    )
+}
+
+HEADERS: Final = {"watch": WATCH_HEADERS, "site": SITE_HEADERS}
+"""What a page is sent with, if not with PAGE_HEADERS."""
+
 # Paths whose callers are programs: they get the node's own plain answers, never a page.
-PROGRAM_PATHS: Final = ("/whip", "/whep", "/api", "/static", "/healthz", "/metrics")
+PROGRAM_PATHS: Final = ("/whip", "/whep", "/api", "/static", "/qr", "/healthz", "/metrics")
 
 TEMPLATES: Final = (
     *("index", "watch", "present", "tree", "error"),
     *("courses", "course", "upload"),
+    *("tv", "attend", "box", "logbook", "stations", "site"),
 )
+
+# The pages about a village station have words in common, beside those of each.
+MORE_STRINGS: Final[Mapping[str, tuple[str, ...]]] = {
+    "tv": ("station.",),
+    "attend": ("station.",),
+    "box": ("station.",),
+    "logbook": ("station.", "stations.", "site.", "box."),
+    "stations": ("station.",),
+    "site": ("station.", "stations."),
+}
 
 _PLACEHOLDER: Final = re.compile(r"\{([a-z_]+)\}")
 _UNSAFE_IN_SCRIPT: Final = str.maketrans(
@@ -236,17 +257,14 @@ class Pages:
         def t(key: str, **values: object) -> str:
             return fill(strings[key], values)
 
+        own = ("common.", "tier.", f"{page}.", *MORE_STRINGS.get(page, ()))
         tier = t(f"tier.{self._tier}") if self._tier in TIERS else self._tier
         data = {
             "page": page,
             "lang": LANGUAGES[language],
             "stream": stream,
             "node": self._node_name,
-            "strings": {
-                key: text
-                for key, text in strings.items()
-                if key.startswith(("common.", "tier.", f"{page}."))
-            },
+            "strings": {key: text for key, text in strings.items() if key.startswith(own)},
         }
         html = self._templates[page].render(
             t=t,
@@ -281,7 +299,7 @@ class Pages:
         # An error page shows whatever name was asked for; keeping those would push out good ones.
         make = self._page if status == HTTPStatus.OK else self._render
         document = make(page, language, stream, status)
-        headers = WATCH_HEADERS if page == "watch" else PAGE_HEADERS
+        headers = HEADERS.get(page, PAGE_HEADERS)
         response = document.response(request, headers, status)
         response.headers["Content-Language"] = LANGUAGES[language]
         if asked == language:
@@ -345,17 +363,23 @@ class Pages:
             return self.answer(request, "error", status=HTTPStatus.NOT_FOUND)
 
 
-def add_pages(app: web.Application, node: PageNode) -> Pages:
-    """Add the pages, their static files and the error page to `app`; returns what renders them.
+def add_common(app: web.Application, node: PageNode) -> Pages:
+    """Add to `app` what all pages need: static files and the error page; returns the renderer.
 
     Templates, strings and static files are read here, so that a broken one stops the start.
     """
     pages = Pages(node)
     app.middlewares.append(pages.error_page)
+    app.router.add_get("/static/{version}/{name}", pages.static)
+    return pages
+
+
+def add_pages(app: web.Application, node: PageNode) -> Pages:
+    """Add a node's pages to `app`; returns what renders them, for pages that others add."""
+    pages = add_common(app, node)
     # Not aiohttp's own pattern for a segment: it passes over names with braces.
     app.router.add_get("/", pages.index)
     app.router.add_get("/tree", pages.tree)
     app.router.add_get("/watch/{stream:[^/]+}", pages.watch)
     app.router.add_get("/present/{stream:[^/]+}", pages.present)
-    app.router.add_get("/static/{version}/{name}", pages.static)
     return pages

@@ -28,6 +28,7 @@ from pydantic import (
 )
 
 from web import values
+from web.cache_settings import CacheSettings
 from web.library_settings import LibrarySettings
 from web.station_settings import StationSettings, StationsSettings
 
@@ -236,6 +237,7 @@ class Settings(BaseModel):
 
     relay: RelaySettings = RelaySettings()
     library: LibrarySettings = LibrarySettings()
+    cache: CacheSettings = CacheSettings()
     station: StationSettings = StationSettings()
     stations: StationsSettings = StationsSettings()
 
@@ -243,6 +245,7 @@ class Settings(BaseModel):
 TABLES: Mapping[str, type[BaseModel]] = {
     "relay": RelaySettings,
     "library": LibrarySettings,
+    "cache": CacheSettings,
     "station": StationSettings,
     "stations": StationsSettings,
 }
