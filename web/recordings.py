@@ -209,9 +209,11 @@ class Recordings:
         """Leave the recordings as they are, to be gone on with by the next run."""
         self.leave()
         processes = [a.process for a in self.active.values() if a.process is not None]
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(LEAVE_WITHIN_S):
                 await asyncio.gather(*(process.wait() for process in processes))
+        except TimeoutError:
+            log.warning("recorders-late")
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -347,7 +349,8 @@ class Recordings:
             return await process.wait()
         finally:
             active.process = None
-            if process.returncode is None and not self._closing:
+            if process.returncode is None:
+                # That takes the segment being written, no more.
                 process.kill()
                 await process.wait()
 
