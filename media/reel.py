@@ -18,9 +18,11 @@ from media.recording import Missing, SegmentFacts
 
 # The relation of picture to sound follows the reports at this speed at most.
 SLEW: Final = 0.005
-# Silence as Opus encodes it: CELT, full band, 20 ms, one channel (RFC 6716 section 3.1).
+# Silence as Opus encodes it: CELT, full band, one channel, 20 ms and 2.5 ms (RFC 6716 section 3.1).
 SILENCE: Final = b"\xf8\xff\xfe"
 SILENCE_TICKS: Final = 960
+SHORT_SILENCE: Final = b"\xe0\xff\xfe"
+SHORT_TICKS: Final = 120
 MAX_NTP_S: Final = 2.0**33
 
 
@@ -209,7 +211,11 @@ class Reel:
                 duration_s=ticks / AUDIO_RATE,
             )
         )
-        count = max(1, ticks // SILENCE_TICKS)
-        spare = ticks - (count - 1) * SILENCE_TICKS
-        samples += [Sample(SILENCE, SILENCE_TICKS)] * (count - 1) + [Sample(SILENCE, spare)]
+        whole, rest = divmod(ticks, SILENCE_TICKS)
+        short, spare = divmod(rest, SHORT_TICKS)
+        filling = [Sample(SILENCE, SILENCE_TICKS)] * whole
+        filling += [Sample(SHORT_SILENCE, SHORT_TICKS)] * short
+        # What is shorter than any frame of Opus is a hole that nobody hears.
+        last = filling.pop()
+        samples += [*filling, Sample(last.data, last.duration + spare)]
         self.audio_next += ticks

@@ -13,7 +13,7 @@ from media.cutter import MAX_PENDING_FRAMES, Cutter
 from media.fmp4 import AUDIO_ID, VIDEO_ID
 from media.frames import Frame, Look
 from media.lipsync import Report
-from media.reel import SILENCE
+from media.reel import SHORT_SILENCE, SILENCE
 from tests.media.footage import LOOK, Footage, Row, captured_s
 
 TICK_S = 1 / 48_000
@@ -26,7 +26,7 @@ def unbroken(samples: list[Row]) -> bool:
 
 def skews_ms(footage: Footage, part: int = 1) -> list[float]:
     """By how much each picture stands later in the file than the sound captured with it."""
-    sound = [r for r in footage.track(AUDIO_ID, part) if r.data != SILENCE]
+    sound = [r for r in footage.track(AUDIO_ID, part) if r.data not in (SILENCE, SHORT_SILENCE)]
     shift_s = sound[0].at_s - captured_s(sound[0])
     at = {round(1000 * captured_s(r)): r.at_s for r in sound}
     return [
