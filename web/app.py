@@ -42,7 +42,9 @@ def build_app(
     if node.config.parents:
         cache = cache or CacheSettings()
         keys = cache.read_keys(node.config.access)
-        distribution.add(app, distribution.Distribution(node.config, cache, keys))
+        below = distribution.Distribution(node.config, cache, keys)
+        distribution.add(app, below)
+        node.more_metrics.append(below.metrics)
     pages.add_pages(app, node)
     if recorded is not None:
         recordings.add(app, recorded)
