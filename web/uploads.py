@@ -59,7 +59,7 @@ class UploadDesk:
         self._room = room
         self._access = access
         self.uploads = Uploads(
-            settings.home / "uploads",
+            settings.folder / "uploads",
             most_bytes=settings.max_upload_mb * 1_000_000,
             keep_free_bytes=settings.keep_free_mb * 1_000_000,
         )

@@ -99,7 +99,7 @@ async def test_a_node_without_courses_answers_and_makes_no_folder(site: Site) ->
     answer = await (await site.get("/api/courses")).json()
     assert (answer["courses"], answer["total"], answer["next"]) == ([], 0, None)
     assert (await site.get("/courses/rice/course.jws")).status == 404
-    assert not site.room.settings.home.exists()
+    assert not site.room.settings.folder.exists()
 
 
 async def test_the_list_is_searched_filtered_and_turned_page_by_page(
