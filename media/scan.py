@@ -42,10 +42,10 @@ class Plan:
         return Cuts(frame_rate(self.video.fps if self.video else None), self.starts_s)
 
     def passes(self) -> list[list[Made]]:
-        """The renditions by turns: the best one first, so that it can be played early."""
-        pictures = [one for one in self.made if one.width]
-        first = [*pictures[:1], *(one for one in self.made if not one.width)]
-        return [first, pictures[1:]] if len(pictures) > 1 else [first]
+        """The renditions by turns: the best one alone first, so that it can be played early."""
+        first, others = list(self.made[:1]), list(self.made[1:])
+        # Sound alone is no reason to read a file twice.
+        return [first, others] if any(one.width for one in others) else [first + others]
 
 
 def plan_of(path: Path) -> Plan:

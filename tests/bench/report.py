@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.bench.courses import CourseRow
 from tests.bench.machine import Machine
 from tests.bench.recording import RecordingRow
+from tests.bench.renditions import RenditionRow
 from tests.bench.runs import USABLE_CORE, FanoutRow, HopRow, JoinRow, Options, StormRow
 
 
@@ -24,6 +25,7 @@ class Report:
     hops: list[HopRow] = field(default_factory=list)
     recording: list[RecordingRow] = field(default_factory=list)
     courses: CourseRow | None = None
+    renditions: RenditionRow | None = None
 
     def problems(self) -> list[str]:
         """Why some row is not to be trusted, or what went wrong in it."""
@@ -36,6 +38,8 @@ class Report:
             found += [f"hops: {text}" for text in self.hops[0].problems]
         for recorded in self.recording:
             found += [f"recording, {recorded.recorders}: {text}" for text in recorded.problems]
+        if self.renditions:
+            found += [f"renditions: {text}" for text in self.renditions.problems]
         if self.courses:
             found += [f"courses: {text}" for text in self.courses.problems]
         return found
@@ -65,6 +69,9 @@ class Report:
         if self.recording:
             title = "Recorders of one 1 Mbit/s stream, a process each"
             parts.append(_table(title, _RECORDING, [_recording_row(r) for r in self.recording]))
+        if self.renditions:
+            title = "A minute of 720p into 720p, 480p, 240p and sound alone, all cores"
+            parts.append(_table(title, _RENDITIONS, _rendition_rows(self.renditions)))
         if self.courses:
             title = "One course through a node to stations that ask at once, then from its cache"
             parts.append(_table(title, _COURSES, [_course_row(self.courses)]))
@@ -162,6 +169,7 @@ _COURSES = [
     "Gbit/s/core",
     "load %",
 ]
+_RENDITIONS = ["by", "wall s", "CPU s", "times real time", "best one whole after s"]
 _HOPS = ["nodes", "lost", "added by this one p50 / p99 ms", "since the send p50 / p99 ms"]
 
 
@@ -214,6 +222,16 @@ def _storm_row(row: StormRow) -> list[str]:
         f"{row.node_percent:.0f}",
         f"{row.load_percent:.0f}",
     ]
+
+
+def _rendition_rows(row: RenditionRow) -> list[list[str]]:
+    ours = ["Terrace", f"{row.wall_s:.1f}", f"{row.cpu_s:.1f}", f"{row.speed:.1f}",
+            f"{row.first_s:.1f}"]  # fmt: skip
+    plain = ["plain FFmpeg", "-", "-", "-", "-"]
+    if row.plain_wall_s:
+        plain = ["plain FFmpeg", f"{row.plain_wall_s:.1f}", f"{row.plain_cpu_s:.1f}",
+                 f"{row.plain_speed:.1f}", "-"]  # fmt: skip
+    return [ours, plain]
 
 
 def _course_row(row: CourseRow) -> list[str]:
