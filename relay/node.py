@@ -19,7 +19,7 @@ import ifaddr
 from relay import __version__, sdp, tree
 from relay.access import Access, Grant
 from relay.admission import Limits
-from relay.channel import Channel, Publisher, Session, egress_layers, leg_repair, push_legs
+from relay.channel import GOODBYE, Channel, Publisher, Session, egress_layers, leg_repair, push_legs
 from relay.crowd import Crowd
 from relay.errors import Refused, SettingError
 from relay.figures import Figures
@@ -443,7 +443,7 @@ class Node:
 
     def close_session(self, session: Session) -> None:
         """End a session at its client's wish (DELETE)."""
-        session.peer.why = session.peer.why or "the client said goodbye"
+        session.peer.why = session.peer.why or GOODBYE
         if session.task is not None:
             session.task.cancel()
         self.sessions.pop(session.id, None)

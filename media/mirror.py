@@ -1,0 +1,236 @@
+"""Copies of courses at this machine: what a node below the library knows and holds of them.
+
+The entry of a course is asked for again when it has aged, and taken only with a good signature and
+no older than the copy at hand. Everything else hangs on it by digests (`media/blob.py`) and never
+changes, so it is fetched once. With no way up, the copies at hand are served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from pydantic import BaseModel, ValidationError
+
+from . import signed
+from .blob import Blob, course_path, manifest_blob, rendition_blobs, small_blobs
+from .cache import Cache, Kept
+from .course import Course
+from .errors import DiskFull, FetchError, NotThere
+from .fetch import Fetcher
+from .manifest import Manifest
+from .signed import BadDocument, BadSignature
+
+log = logging.getLogger("media.mirror")
+
+FRESH_S: Final = 30.0
+ASK_AGAIN_S: Final = 5.0
+"""After nobody above has answered, copies are served for so long before they are asked again."""
+MANIFESTS_IN_MEMORY: Final = 32
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A course as this machine knows it.
+
+    jws: the signed text. stale: nobody above could be asked whether it is still right.
+    """
+
+    course: Course
+    jws: bytes
+    etag: str
+    stale: bool = False
+
+
+class Mirror:
+    """The courses of the library above, through one cache and one fetch engine."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        fetcher: Fetcher,
+        keys: Sequence[Ed25519PublicKey],
+        *,
+        fresh_s: float = FRESH_S,
+    ) -> None:
+        """A mirror that believes these keys.
+
+        Without keys (a node on loopback that runs open) signatures are not checked; digests are.
+        """
+        self.cache = cache
+        self.fetcher = fetcher
+        self._keys = tuple(keys)
+        self._fresh_s = fresh_s
+        self._checked: dict[str, float] = {}
+        self._asking: dict[str, asyncio.Task[Kept]] = {}
+        self._manifests: OrderedDict[str, Manifest] = OrderedDict()
+
+    # ------------------------------------------------------------ documents
+
+    async def document(
+        self, path: str, check: Callable[[Kept, Kept | None], Kept] | None = None
+    ) -> tuple[Kept, bool]:
+        """What the parents serve at a path, and whether it could not be checked with them now.
+
+        check: looks at what came beside what there was, and returns which of them to keep.
+        Raises NotThere, Refusal, NoSource (only when there is no copy), and what `check` raises.
+        """
+        if time.monotonic() < self._checked.get(path, 0.0):
+            kept = await self.cache.document(path)
+            if kept is not None:
+                return kept, False
+        # Whoever asks meanwhile waits for the same answer.
+        asking = self._asking.get(path)
+        if asking is None:
+            asking = asyncio.create_task(self._ask(path, check), name="document")
+            self._asking[path] = asking
+            asking.add_done_callback(lambda done: self._answered(path, done))
+        try:
+            return await asyncio.shield(asking), False
+        except NotThere:
+            await self.cache.drop_document(path)
+            raise
+        except FetchError:
+            kept = await self.cache.document(path)
+            if kept is None:
+                raise
+            self._checked[path] = time.monotonic() + ASK_AGAIN_S
+            return kept, True
+
+    def _answered(self, path: str, asking: asyncio.Task[Kept]) -> None:
+        self._asking.pop(path, None)
+        if not asking.cancelled():
+            asking.exception()  # Whoever asked has it, if they have not left.
+
+    async def _ask(self, path: str, check: Callable[[Kept, Kept | None], Kept] | None) -> Kept:
+        kept = await self.cache.document(path)
+        answer = await self.fetcher.document(path, etag=kept.etag if kept else "")
+        if answer.body is None:
+            assert kept is not None
+        else:
+            came = Kept(path, answer.body, answer.etag, answer.content_type, time.time())
+            wanted = came if check is None else await asyncio.to_thread(check, came, kept)
+            if wanted is not kept:
+                kept = wanted
+                try:
+                    await self.cache.keep_document(kept)
+                except DiskFull as error:
+                    log.warning("document-not-kept path=%s why=%s", path, error)
+        if len(self._checked) > 4096:
+            self._checked.clear()
+        self._checked[path] = time.monotonic() + self._fresh_s
+        return kept
+
+    # ------------------------------------------------------------ courses
+
+    async def entry(self, course_id: str) -> Entry:
+        """A course, verified. Raises NotThere, Refusal, NoSource, BadSignature, BadDocument."""
+        path = course_path(course_id)
+
+        def newer(came: Kept, kept: Kept | None) -> Kept:
+            try:
+                course = self._read_course(came.body, course_id)
+            except (BadSignature, BadDocument) as error:
+                if kept is None:
+                    raise
+                log.warning("course-refused course=%s why=%s", course_id, error)
+                return kept
+            if kept is not None:
+                try:
+                    if self._read_course(kept.body, course_id).revision > course.revision:
+                        return kept
+                except (BadSignature, BadDocument):
+                    pass  # The keys are others now; what came is good.
+            return came
+
+        kept, stale = await self.document(path, newer)
+        course = await asyncio.to_thread(self._read_course, kept.body, course_id)
+        return Entry(course, kept.body, kept.etag, stale)
+
+    async def take_course(self, jws: bytes, course_id: str) -> Course:
+        """Take an entry that came by another way than the parents', unless there is a newer one.
+
+        Raises BadSignature, BadDocument and DiskFull.
+        """
+        came = await asyncio.to_thread(self._read_course, jws, course_id)
+        path = course_path(course_id)
+        kept = await self.cache.document(path)
+        if kept is not None:
+            try:
+                known = await asyncio.to_thread(self._read_course, kept.body, course_id)
+            except (BadSignature, BadDocument):
+                pass  # It is of no use, so anything good is newer.
+            else:
+                if known.revision >= came.revision:
+                    return known
+        await self.cache.keep_document(Kept(path, jws, content_type="application/jose"))
+        return came
+
+    async def known(self) -> list[Course]:
+        """The courses of which a good entry is at hand, the newest first; asks nobody."""
+        found = []
+        for kept in await self.cache.documents():
+            if not kept.path.endswith("/course.jws"):
+                continue
+            try:
+                found.append(self._read_course(kept.body, kept.path.split("/")[2]))
+            except (BadSignature, BadDocument, IndexError):
+                continue
+        return sorted(found, key=lambda course: (course.created, course.id), reverse=True)
+
+    def _read_course(self, jws: bytes, course_id: str) -> Course:
+        course = self._read(jws, signed.COURSE, Course)
+        if course.id != course_id:
+            raise BadDocument(f"the document of course {course_id} is that of {course.id}")
+        return course
+
+    def _read(self, jws: bytes, typ: str, model: type[_Model]) -> _Model:
+        if self._keys:
+            return signed.read(jws, self._keys, typ, model)
+        try:
+            payload = jwt.PyJWS().decode(jws.strip(), options={"verify_signature": False})
+            return model.model_validate_json(payload)
+        except (jwt.PyJWTError, ValidationError, ValueError, RecursionError) as error:
+            raise BadDocument(f"what came as {typ} cannot be read") from error
+
+    # ------------------------------------------------------------ renditions
+
+    async def manifest(
+        self, course: Course, rendition_name: str, *, within_s: float | None = None
+    ) -> Manifest:
+        """The manifest of a rendition. Raises NotThere for a name that the course does not have."""
+        rendition = course.rendition(rendition_name)
+        if rendition is None:
+            raise NotThere(f"the course {course.id} has no rendition {rendition_name}")
+        known = self._manifests.get(rendition.manifest_sha256)
+        if known is None:
+            path = await self.fetcher.fetch(manifest_blob(course.id, rendition), within_s=within_s)
+            known = await asyncio.to_thread(self._read_manifest, path, course.id, rendition_name)
+            self._manifests[rendition.manifest_sha256] = known
+            while len(self._manifests) > MANIFESTS_IN_MEMORY:
+                self._manifests.popitem(last=False)
+        self._manifests.move_to_end(rendition.manifest_sha256)
+        return known
+
+    def _read_manifest(self, path: Path, course_id: str, rendition_name: str) -> Manifest:
+        manifest = self._read(path.read_bytes(), signed.MANIFEST, Manifest)
+        if (manifest.course, manifest.rendition) != (course_id, rendition_name):
+            raise BadDocument(
+                f"the manifest of {course_id}/{rendition_name} is that of "
+                f"{manifest.course}/{manifest.rendition}"
+            )
+        return manifest
+
+    async def pieces(self, course: Course, rendition_name: str) -> tuple[Blob, ...]:
+        """All that plays this rendition: its pieces, and the course's poster and subtitles."""
+        manifest = await self.manifest(course, rendition_name)
+        return (*rendition_blobs(manifest), *small_blobs(course))
