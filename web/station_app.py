@@ -57,8 +57,8 @@ of `media.faults`; pages translate `fault.<code>` with `values`.
 
 A play in a logbook: {"id", "item", "title", "kind", "planned_at", "planned_s", "started_at",
 "ended_at", "played_s", "gaps": [{"from", "to", "why": "late" | "line" | "missing" | "stalled" |
-"error" | "no-television" | "restart" | "clock" | "other-item"}], "head_count": int | null, "present": int | null,
-"absent": int | null, "acknowledged": bool}.
+"error" | "no-television" | "restart" | "clock" | "other-item"}], "head_count": int | null,
+"present": int | null, "absent": int | null, "acknowledged": bool}.
 """
 
 from __future__ import annotations
