@@ -35,9 +35,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from media import health, keep, logbook, pairing, playout, programme, rollup, signed
 from media.cache import Cache
 from media.clock import Doubt, Heard, Kept, Timekeeper, Wall
+from media.errands import Errands, NoLine, Turned
 from media.faults import Code, Faults
 from media.fetch import Source
 from media.logbook import Attendance, Logbook
+from media.neighbours import Neighbours
 from media.pairing import Identity, Offer
 from media.playout import Screen, Show
 from media.programme import Programme
@@ -46,6 +48,7 @@ from media.shelf import Shelf
 from media.stock import Stock
 from media.watchdog import Heartbeats, Notifier
 from media.window import Line
+from relay import access
 
 log = logging.getLogger("media.station")
 
@@ -61,6 +64,7 @@ CARE_EVERY_S: Final = 30.0
 KEEP_CLOCK_EVERY_S: Final = 300.0
 BEGIN_AGAIN_S: Final = 3.0
 TELEVISION_SILENT_S: Final = 60.0
+NEIGHBOUR_TIME_EVERY_S: Final = 20.0
 UPDATE_MARGIN_S: Final = 1800.0
 UPDATE_EVERY_S: Final = 86400.0
 UPDATE_WITHIN_S: Final = 900.0
@@ -89,6 +93,8 @@ class StationConfig:
     update_command: tuple[str, ...] = ()
     version: str = ""
     port: int = 8780
+    neighbours: bool = False
+    """Whether boxes on the same LAN are looked for, and this one is announced."""
     lan_url: str = ""
     """Where a telephone in the room reaches the box, "" if it cannot."""
 
@@ -624,6 +630,24 @@ class Station:
             self.faults.set(Code.UNPAIRED, now)
         self.changed.set()
 
+    async def know_neighbours(self) -> None:
+        """Finds the boxes next door: they have pieces, and in doubt they know the time."""
+        name = self.station_id or f"box-{access.key_id(self.key.public_key())[:12].lower()}"
+        name = "".join(c if c.isalnum() else "-" for c in name)[:40].strip("-")
+        port = self.config.port if self.config.lan_url else 0
+        async with (
+            Neighbours(name, port, changed=self.stock.nudge) as found,
+            Errands("") as errands,
+        ):
+            self.stock.neighbours = found.sources
+            while True:
+                await asyncio.sleep(NEIGHBOUR_TIME_EVERY_S)
+                for one in found.sources() if self.doubt() else ():
+                    with contextlib.suppress(NoLine, Turned):
+                        answer = await errands.neighbour_time(one.url)
+                        if not answer.doubt:
+                            self.hear(Heard.NEIGHBOUR, answer.unix_s, answer.on_its_way_s)
+
     async def watch(self, notifier: Notifier) -> None:
         """Tells systemd that all concerns live, as often as it wants to hear that."""
         while True:
@@ -677,6 +701,8 @@ class Station:
             "watchdog": lambda: self.watch(notifier),
             "updates": self.keep_updated,
         }
+        if self.config.neighbours:
+            own["neighbours"] = self.know_neighbours
         try:
             async with asyncio.TaskGroup() as group:
                 for name, work in (own | concerns).items():

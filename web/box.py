@@ -72,6 +72,7 @@ def config(settings: StationSettings) -> StationConfig:
         update_command=tuple(settings.update_command),
         version=__version__,
         port=settings.port,
+        neighbours=settings.neighbours,
         lan_url="" if settings.is_loopback else _lan_url(settings.host, settings.port),
     )
 

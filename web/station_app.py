@@ -27,7 +27,7 @@ never looks at its browser's own clock.
      "coming": [up to five {"id", "title", "kind", "starts_at", "duration_s",
                  "state": "ready" | "fetching" | "waiting" | "late" | "missing" | "live" |
                           "live-offline", "percent": 0-100 | null, "ready_at": float | null,
-                 "poster"}],
+                 "poster", "src", "subtitles", "whep"}],
      "countdown_s": float | null, "changes_at": float | null,
      "line": {"up": true, "since": 0.0},
      "faults": [{"code", "about", "since", "values": {}, "sentence"}],
@@ -57,8 +57,8 @@ of `media.faults`; pages translate `fault.<code>` with `values`.
 
 A play in a logbook: {"id", "item", "title", "kind", "planned_at", "planned_s", "started_at",
 "ended_at", "played_s", "gaps": [{"from", "to", "why": "late" | "line" | "missing" | "stalled" |
-"no-television" | "restart"}], "head_count": int | null, "present": int | null,
-"absent": int | null, "acknowledged": bool}.
+"error" | "no-television" | "restart" | "clock" | "other-item"}], "head_count": int | null,
+"present": int | null, "absent": int | null, "acknowledged": bool}.
 """
 
 from __future__ import annotations
