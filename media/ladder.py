@@ -19,7 +19,7 @@ from .plan import PLAIN_FORMATS, VideoFacts, fit
 
 SEGMENT_S: Final = 4.0
 SHORTEST_S, LONGEST_S = 2.0, 6.0
-TOLERATED_S: Final = 10.0
+TOLERATED_S: Final = 6.5
 """A source whose keyframes are further apart than this is encoded anew, not passed through."""
 MOST_FPS: Final = 30
 
@@ -170,8 +170,7 @@ class Scan:
     keyframes_s:  when pictures begin that need none before them, from the first picture on
     end_s:        when the last picture ends, from the first picture on
     size_bytes:   of all pictures
-    open:         a picture shown before a keyframe comes after it, or its setup changes: it cannot
-                  be cut there
+    open:         pictures are not in the order in which they are shown, or their setup changes
     """
 
     keyframes_s: tuple[float, ...]
@@ -192,7 +191,7 @@ def why_not_passed(facts: VideoFacts, scan: Scan) -> str | None:
     if facts.height > best.height or facts.width > best.width:
         return f"it is larger than {best.width}x{best.height}"
     if scan.open or not scan.keyframes_s or scan.end_s <= 0:
-        return "it cannot be cut at its keyframes"
+        return "its pictures are reordered, or change their size"
     # Twice as much is worth the quality and the time that it saves; more is not on thin lines.
     if scan.size_bytes * 8 / scan.end_s > 2 * best.total_bps:
         return f"its bitrate is above {2 * best.total_bps / 1e6:g} Mbit/s"

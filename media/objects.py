@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -38,7 +38,7 @@ class StoreError(MediaError):
     """The store cannot do what was asked of it now; the message says why and what to do."""
 
 
-class NotThere(StoreError):
+class NoSuchObject(StoreError):
     """There is no object under this key."""
 
 
@@ -86,13 +86,13 @@ class Objects:
     async def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         """Bytes `start` up to, not including, `end` of an object; all of it if `end` is None.
 
-        Raises NotThere, and StoreError for a range outside the object.
+        Raises NoSuchObject, and StoreError for a range outside the object.
         """
         return b"".join([part async for part in self.stream(key, start, end)])
 
     async def stream(
         self, key: str, start: int = 0, end: int | None = None
-    ) -> AsyncIterator[bytes | memoryview]:
+    ) -> AsyncGenerator[bytes | memoryview]:
         """As `read`, in parts of some 256 kB."""
         try:
             if self._folder is not None:
@@ -119,16 +119,16 @@ class Objects:
                 async for part in ranged.stream(min_chunk_size=_CHUNK_BYTES):
                     yield memoryview(part)
         except FileNotFoundError as error:
-            raise NotThere(f"{self.said} has no {key}") from error
+            raise NoSuchObject(f"{self.said} has no {key}") from error
         except (BaseError, OSError) as error:
             raise self._failure(f"{key} cannot be read", error) from error
 
     async def head(self, key: str) -> Found:
-        """The size and tag of an object. Raises NotThere."""
+        """The size and tag of an object. Raises NoSuchObject."""
         try:
             meta = await obstore.head_async(self._store, _checked(key))
         except FileNotFoundError as error:
-            raise NotThere(f"{self.said} has no {key}") from error
+            raise NoSuchObject(f"{self.said} has no {key}") from error
         except (BaseError, OSError) as error:
             raise self._failure(f"{key} cannot be read", error) from error
         return _found(meta)

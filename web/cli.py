@@ -183,7 +183,7 @@ def _relay(args: argparse.Namespace) -> int:
 
     from relay.errors import SettingError
     from relay.node import Node
-    from web import app, recordings, workers
+    from web import app, library, recordings, workers
 
     relay, number = settings.relay, workers.worker_number()
     count = relay.workers
@@ -207,13 +207,17 @@ def _relay(args: argparse.Namespace) -> int:
         team = None
         if not number and count > 1:
             team = workers.Team(node, count, secret, args.argv)
-        recorded = None
+        recorded = room = None
         if not number:
-            recorded = recordings.Recordings(node, relay.recordings, relay.record, secret)
+            if not relay.parents:
+                room = library.LibraryRoom(settings.library)
+            recorded = recordings.Recordings(
+                node, relay.recordings, relay.record, secret, ingest=room
+            )
         county = None if number else await asyncio.to_thread(_open_county, settings)
         await app.serve(
             node, host=http_host, port=relay.port, drain_s=relay.drain_s, team=team,
-            recorded=recorded, cache=settings.cache, county=county,
+            recorded=recorded, cache=settings.cache, county=county, room=room,
         )  # fmt: skip
 
     try:
@@ -328,6 +332,18 @@ def _record(args: argparse.Namespace) -> int:
 
     configure_logging(verbose=False)
     return recorder.run(args)
+
+
+def _ingest_arguments(parser: argparse.ArgumentParser) -> None:
+    from web import ingest
+
+    ingest.add_arguments(parser)
+
+
+def _ingest(args: argparse.Namespace) -> int:
+    from web import ingest
+
+    return ingest.run(args)
 
 
 def _token_arguments(parser: argparse.ArgumentParser) -> None:
@@ -563,6 +579,15 @@ COMMANDS = {
         "It ends with the stream, or with Ctrl-C, and leaves one MP4 file. A node records by "
         "itself what its setting `record` names. A token that may relay, where the node asks for "
         "one, is read from TERRACE_TOKEN.",
+    ),
+    "ingest": Command(
+        "make a course of a video file",
+        "terrace ingest lesson.mp4 --title 'Sowing rice' --unit 'Farm school' --tag rice",
+        _ingest_arguments,
+        _ingest,
+        "The course goes into the library that [library] of the settings names, and can be played "
+        "as soon as its best rendition is made. Given the same file again, it goes on where it "
+        "was stopped.",
     ),
     "token": Command(
         "issue a token that lets its bearer publish, view or relay",

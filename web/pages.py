@@ -84,6 +84,7 @@ PROGRAM_PATHS: Final = ("/whip", "/whep", "/api", "/static", "/qr", "/healthz", 
 
 TEMPLATES: Final = (
     *("index", "watch", "present", "tree", "error"),
+    *("courses", "course", "upload"),
     *("tv", "attend", "box", "logbook", "stations", "site"),
 )
 

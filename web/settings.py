@@ -29,6 +29,7 @@ from pydantic import (
 
 from web import values
 from web.cache_settings import CacheSettings
+from web.library_settings import LibrarySettings
 from web.station_settings import StationSettings, StationsSettings
 
 if TYPE_CHECKING:
@@ -236,6 +237,7 @@ class Settings(BaseModel):
 
     relay: RelaySettings = RelaySettings()
     cache: CacheSettings = CacheSettings()
+    library: LibrarySettings = LibrarySettings()
     station: StationSettings = StationSettings()
     stations: StationsSettings = StationsSettings()
 
@@ -243,6 +245,7 @@ class Settings(BaseModel):
 TABLES: Mapping[str, type[BaseModel]] = {
     "relay": RelaySettings,
     "cache": CacheSettings,
+    "library": LibrarySettings,
     "station": StationSettings,
     "stations": StationsSettings,
 }
