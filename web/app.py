@@ -57,7 +57,9 @@ def build_app(
     if node.config.parents:
         cache = cache or CacheSettings()
         keys = cache.read_keys(node.config.access)
-        distribution.add(app, distribution.Distribution(node.config, cache, keys))
+        below = distribution.Distribution(node.config, cache, keys)
+        distribution.add(app, below)
+        node.more_metrics.append(below.metrics)
     elif room is not None:
         courses.add(app, room, node.config.access)
         uploads.add(app, room, node.config.access)

@@ -30,6 +30,7 @@ from media.fetch import Fetcher, Source
 from media.mirror import Entry, Mirror
 from media.signed import BadDocument, BadSignature
 from relay.access import Access, AccessError, Grant
+from relay.metrics import Text
 from web import bearer, ranges
 from web.cache_settings import CacheSettings
 
@@ -115,6 +116,32 @@ class Distribution:
     def opened(self) -> Mirror | None:
         """The copies, if anybody has asked for one since the start."""
         return self._mirror
+
+    def metrics(self, text: Text) -> None:
+        """Adds what the courses have cost so far to the node's metrics."""
+        served, mirror = self.served, self._mirror
+        text.counter("course_bytes_out_total", "Bytes of courses sent.", served.bytes)
+        text.counter("course_requests_total", "Files and ranges of courses asked for.",
+                     served.requests)  # fmt: skip
+        text.counter("course_cut_total", "Answers that had to be broken off.", served.cut)
+        if mirror is None:
+            return
+        fetched, kept = mirror.fetcher.counters, mirror.cache.counters
+        for name, about, value in (
+            ("course_bytes_in", "Bytes of courses from the parents.", fetched.parent_bytes),
+            ("course_wasted_bytes", "Of these, bytes whose digest was wrong.",
+             fetched.wasted_bytes),
+            ("course_cuts", "Pieces cut on their way.", fetched.cuts),
+            ("course_dead_parents", "How often a parent did not answer.", fetched.dead),
+            ("course_hits", "Pieces that were in the cache.", kept.hits),
+            ("course_misses", "Pieces that were not.", kept.misses),
+            ("course_evicted", "Pieces that gave way.", kept.evicted),
+            ("course_spoiled", "Pieces that had gone bad on the disk.", kept.spoiled),
+        ):  # fmt: skip
+            text.counter(f"{name}_total", about, value)
+        shelf = mirror.cache.shelf
+        text.gauge("course_cache_bytes", "Bytes of courses on the disk.", shelf.used_bytes)
+        text.gauge("course_cache_budget_bytes", "How many it may be.", shelf.budget_bytes)
 
     def _sources(self) -> list[Source]:
         return [Source(url, token=self.config.parent_token) for url in self.config.parents]
