@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tests.bench.machine import Machine
+from tests.bench.recording import RecordingRow
 from tests.bench.runs import USABLE_CORE, FanoutRow, HopRow, JoinRow, Options, StormRow
 
 
@@ -20,6 +21,7 @@ class Report:
     joins: JoinRow | None = None
     storm: StormRow | None = None
     hops: list[HopRow] = field(default_factory=list)
+    recording: list[RecordingRow] = field(default_factory=list)
 
     def problems(self) -> list[str]:
         """Why some row is not to be trusted, or what went wrong in it."""
@@ -30,6 +32,8 @@ class Report:
             found += [f"join storm: {text}" for text in self.storm.problems]
         if self.hops:
             found += [f"hops: {text}" for text in self.hops[0].problems]
+        for recorded in self.recording:
+            found += [f"recording, {recorded.recorders}: {text}" for text in recorded.problems]
         return found
 
     def text(self) -> str:
@@ -54,6 +58,9 @@ class Report:
             parts.append(_table(title, _STORM, [_storm_row(self.storm)]))
         if self.hops:
             parts.append(_table("A chain of nodes, one viewer each", _HOPS, self._hop_rows()))
+        if self.recording:
+            title = "Recorders of one 1 Mbit/s stream, a process each"
+            parts.append(_table(title, _RECORDING, [_recording_row(r) for r in self.recording]))
         problems = self.problems()
         if problems:
             parts.append("\n".join(["Problems:", *(f"- {text}" for text in problems)]))
@@ -137,6 +144,27 @@ _STORM = [
     "load %",
 ]
 _HOPS = ["nodes", "lost", "added by this one p50 / p99 ms", "since the send p50 / p99 ms"]
+
+
+_RECORDING = [
+    "recorders",
+    "recorder %, each",
+    "node %",
+    "written Mbit/s, each",
+    "missing s",
+    "memory MB, each",
+]
+
+
+def _recording_row(row: RecordingRow) -> list[str]:
+    return [
+        str(row.recorders),
+        f"{row.recorder_percent:.1f}",
+        f"{row.node_percent:.1f}",
+        f"{row.written_bps / 1e6:.2f}",
+        f"{row.missing_s:.2f}",
+        f"{row.memory_mb:.0f}",
+    ]
 
 
 def _join_row(row: JoinRow) -> list[str]:
