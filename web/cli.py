@@ -220,6 +220,18 @@ def _publish(args: argparse.Namespace) -> int:
     return publish.run(args)
 
 
+def _ladder_arguments(parser: argparse.ArgumentParser) -> None:
+    from media import live_ladder
+
+    live_ladder.add_arguments(parser)
+
+
+def _ladder(args: argparse.Namespace) -> int:
+    from media import live_ladder
+
+    return live_ladder.run(args)
+
+
 def _token_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--key",
@@ -429,6 +441,14 @@ COMMANDS = {
         "terrace publish test: http://127.0.0.1:8710/whip/lecture",
         _publish_arguments,
         _publish,
+    ),
+    "ladder": Command(
+        "make the lower layers of a stream whose publisher sends one picture only",
+        "terrace ladder http://127.0.0.1:8710/whip/lecture",
+        _ladder_arguments,
+        _ladder,
+        "Runs beside the node where the stream enters. It decodes and encodes only while the line "
+        "of a viewer is too thin for the whole picture.",
     ),
     "token": Command(
         "issue a token that lets its bearer publish, view or relay",
