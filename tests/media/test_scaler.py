@@ -59,7 +59,7 @@ def test_each_rung_has_the_pictures_of_its_source_under_their_timestamps(codec: 
             (FIRST + 3600 * n) & 0xFFFFFFFF for n in range(50)
         ]
         pictures = shown(codec, own)
-        assert {size for _, *size in pictures for size in [tuple(size)]} == {(width, height)}
+        assert {(w, h) for _, w, h in pictures} == {(width, height)}
         if rung is HALF:
             assert [number for number, *_ in pictures] == list(range(50))
     assert scaler.broken == 0
