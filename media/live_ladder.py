@@ -48,8 +48,6 @@ FORGOTTEN_S = 3.5
 # An answer of the node may take this long.
 ANSWER_S = 5.0
 LONGEST_WAIT_S = 10.0
-# Below the node beside it: a layer that is late harms few, a node that is late harms all.
-NICENESS = 5
 _NO_EXTENSIONS = ExtensionIds({})
 
 EXAMPLE = """examples:
@@ -98,8 +96,6 @@ def run(args: argparse.Namespace) -> int:
         if args.quarter >= args.half:
             raise SettingError("--quarter must be below --half: the smaller picture costs less")
         places = [place(url) for url in args.urls]
-        with contextlib.suppress(OSError):
-            os.nice(NICENESS)
         asyncio.run(_serve(places, token, rungs, words))
     except MediaError as error:
         words.complain("", str(error))

@@ -39,6 +39,7 @@ from relay.port import Port
 from relay.sdp import Description, Layer, Leg, Local, Media, SdpError, Setup
 from relay.sight import Sight
 from relay.source import Source
+from relay.stream import Stream
 from relay.team import Members
 from relay.track import Track
 from relay.uplink import Uplink
@@ -435,15 +436,14 @@ class Node:
         if sent is None or taken is None or taken.format.codec != main.format.codec:
             codec = main.format.codec
             raise Refused(400, f"A ladder takes and sends {codec} for this stream, on two m-lines.")
-        if not taken.layers or not all(n.ssrc for n in taken.layers):
-            raise Refused(400, "The offer names no layers (a=x-terrace-layer).")
+        # The picture itself is the largest of the layers from now on.
+        whole = Layer(main.rid or "f", main.ssrc)
+        _check_layers(stream, taken.layers, whole)
         rtx_ssrc = Channel.new_ssrc() if sent.rtx_type >= 0 else 0
         outgoing = replace(sent, ssrc=main.ssrc, rtx_ssrc=rtx_ssrc)
         legs = [outgoing if leg is sent else leg for leg in legs]
         peer = self._peer(f"ladder {name}", transport)
         peer.ssrcs.update(ssrc for media in offer.media for ssrc in media.ssrcs)
-        # The picture itself is the largest of the layers from now on.
-        whole = Layer(main.rid or "f", main.ssrc)
         channel.extend(stream, replace(taken, layers=(*taken.layers, whole)), entering=True)
         session = Session(secrets.token_urlsafe(12), "ladder", channel, peer, request.grant.subject)
         session.ladder = Ladder(stream, peer, outgoing, taken, Channel.new_ssrc())
@@ -621,6 +621,17 @@ def _check_ladder(channel: Channel, picture: Track | None) -> None:
         raise Refused(409, f"The publisher of '{name}' sends layers of its own.", 10)
     if channel.ladder is not None:
         raise Refused(409, f"'{name}' has a ladder already.", RETRY_S)
+
+
+def _check_layers(stream: Stream, made: tuple[Layer, ...], whole: Layer) -> None:
+    """Whether a ladder's layers have names and SSRCs of their own; Refused 400 if not."""
+    if not 0 < len(made) < sdp.MAX_LAYERS:
+        most = sdp.MAX_LAYERS - 1
+        raise Refused(400, f"The offer must name 1 to {most} layers (a=x-terrace-layer).")
+    rids = {n.rid for n in made} - {"", whole.rid}
+    ssrcs = {n.ssrc for n in made} - {0, *(t.ssrc for t in stream.tracks.values())}
+    if len(rids) < len(made) or len(ssrcs) < len(made):
+        raise Refused(400, "Each layer needs a name and an SSRC that nothing else here has.")
 
 
 def _is_ip(host: str) -> bool:
