@@ -346,6 +346,18 @@ def _ingest(args: argparse.Namespace) -> int:
     return ingest.run(args)
 
 
+def _ladder_arguments(parser: argparse.ArgumentParser) -> None:
+    from media import live_ladder
+
+    live_ladder.add_arguments(parser)
+
+
+def _ladder(args: argparse.Namespace) -> int:
+    from media import live_ladder
+
+    return live_ladder.run(args)
+
+
 def _token_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--key",
@@ -588,6 +600,15 @@ COMMANDS = {
         "The course goes into the library that [library] of the settings names, and can be played "
         "as soon as its best rendition is made. Given the same file again, it goes on where it "
         "was stopped.",
+
+
+    "ladder": Command(
+        "make the lower layers of a stream whose publisher sends one picture only",
+        "terrace ladder http://127.0.0.1:8710/whip/lecture",
+        _ladder_arguments,
+        _ladder,
+        "Runs beside the node where the stream enters. It decodes and encodes only while the line "
+        "of a viewer is too thin for the whole picture.",
     ),
     "token": Command(
         "issue a token that lets its bearer publish, view or relay",
