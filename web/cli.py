@@ -600,8 +600,7 @@ COMMANDS = {
         "The course goes into the library that [library] of the settings names, and can be played "
         "as soon as its best rendition is made. Given the same file again, it goes on where it "
         "was stopped.",
-
-
+    ),
     "ladder": Command(
         "make the lower layers of a stream whose publisher sends one picture only",
         "terrace ladder http://127.0.0.1:8710/whip/lecture",
