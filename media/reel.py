@@ -102,7 +102,7 @@ class Reel:
     def cut(self, video: deque[Held], audio: deque[Held], end_s: float, *, last: bool) -> Cut:
         """Make a segment of what is held up to a time; takes it out of the queues.
 
-        `last`: sound that has not come up to there is not made up.
+        `last`: the part ends there, and sound that does not reach so far is not missing.
         """
         runs: list[Run] = []
         missing: list[Missing] = []
@@ -183,7 +183,7 @@ class Reel:
                 audio.popleft()
                 continue
             hole = due - self.audio_next
-            if hole >= SILENCE_TICKS // 2:
+            if hole >= SHORT_TICKS:
                 # Before the first sound nothing is missing: the picture began earlier.
                 heard = self.audio_heard
                 self._silence(samples, hole, missing if heard else [])
@@ -198,8 +198,9 @@ class Reel:
             samples.append(Sample(held.frame.data, held.frame.ticks))
             self.audio_next += held.frame.ticks
             self.audio_heard = True
-        if not last and end - self.audio_next >= SILENCE_TICKS:
-            self._silence(samples, end - self.audio_next, missing)
+        if end - self.audio_next >= SHORT_TICKS:
+            # Up to the end of the part, so that the next one follows without a hole.
+            self._silence(samples, end - self.audio_next, [] if last else missing)
         return Run(AUDIO_ID, start, samples)
 
     def _silence(self, samples: list[Sample], ticks: int, missing: list[Missing]) -> None:

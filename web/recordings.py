@@ -100,6 +100,8 @@ class Active:
     ending: bool = False
     state: str = "waiting"
     error: str = ""
+    note: str = ""
+    """What is wrong for good, and does not end the recording."""
     restarts: int = 0
     segments: int = 0
     bytes: int = 0
@@ -123,7 +125,9 @@ class Active:
                 self.error = ""
             case "finished":
                 self.state = "finished"
-            case "waiting" | "disk" | "failed" | "unrecordable":
+            case "unrecordable":
+                self.note = str(event.get("why", ""))[:300]
+            case "waiting" | "disk" | "failed":
                 self.error = str(event.get("why", ""))[:300]
 
     def lost_process(self) -> None:
@@ -135,7 +139,8 @@ class Active:
         return {
             "id": self.id, "stream": self.stream, "state": self.state, "title": self.title,
             "seconds": self.seconds, "bytes": self.bytes, "segments": self.segments,
-            "missing_s": self.missing_s, "restarts": self.restarts, "error": self.error,
+            "missing_s": self.missing_s, "restarts": self.restarts,
+            "error": self.error or self.note,
         }  # fmt: skip
 
 

@@ -83,6 +83,21 @@ def test_a_stream_that_was_asked_for_may_begin_later() -> None:
     assert over(named, Stream("starting"), QUIET_S + 1)
 
 
+def test_figures_go_on_over_the_processes_of_a_recording() -> None:
+    active = Active("a", "lecture", asked=False)
+    said = {"event": "segment", "part": 1, "segments": 3, "bytes": 300, "seconds": 9.0}
+    active.heard(said | {"missing_s": 0.5})
+    active.lost_process()
+    active.heard({"event": "unrecordable", "kind": "video", "why": "VP9 cannot be recorded"})
+    active.heard({"event": "disk", "why": "No space left on device"})
+    assert active.as_json()["error"] == "No space left on device"
+    active.heard(said | {"missing_s": 0.25, "segments": 1})
+    shown = active.as_json()
+    assert (shown["segments"], shown["bytes"], shown["seconds"]) == (4, 600, 18.0)
+    assert (shown["missing_s"], shown["state"]) == (0.75, "recording")
+    assert shown["error"] == "VP9 cannot be recorded"
+
+
 # ------------------------------------------------------------ HTTP
 
 
