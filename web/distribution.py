@@ -31,7 +31,7 @@ from media.mirror import Entry, Mirror
 from media.signed import BadDocument, BadSignature
 from relay.access import Access, AccessError, Grant
 from relay.metrics import Text
-from web import bearer, ranges
+from web import bearer, filespan, ranges
 from web.cache_settings import CacheSettings
 
 log = logging.getLogger("web.distribution")
@@ -43,7 +43,6 @@ TOLD_WITHIN_S: Final = 1.0
 """A piece that cannot be had is said so in the answer's status if that is known so soon."""
 PIECE_WITHIN_S: Final = 90.0
 AHEAD: Final = 2
-CHUNK_BYTES: Final = 256 * 1024
 MAX_QUERY: Final = 500
 _FILE_TYPES: Final = {".jpg": "image/jpeg", ".vtt": "text/vtt; charset=utf-8"}
 CORS: Final = {
@@ -261,9 +260,11 @@ class Distribution:
                 async with asyncio.timeout(TOLD_WITHIN_S):
                     await paths.wait(0)
             await response.prepare(request)
+            filespan.watch(request)
             try:
                 for index, (_, start, stop) in enumerate(parts):
-                    await self._send_part(response, await paths.get(index), start, stop)
+                    await filespan.send(request, await paths.get(index), start, stop)
+                    self.served.bytes += stop - start
                 await response.write_eof()
             except (FetchError, CacheError, OSError) as error:
                 self.served.cut += 1
@@ -273,22 +274,6 @@ class Distribution:
                 if request.transport is not None:
                     request.transport.abort()
         return response
-
-    async def _send_part(
-        self, response: web.StreamResponse, path: Path, start: int, stop: int
-    ) -> None:
-        stream = await asyncio.to_thread(path.open, "rb", 0)
-        try:
-            await asyncio.to_thread(stream.seek, start)
-            while start < stop:
-                chunk = await asyncio.to_thread(stream.read, min(CHUNK_BYTES, stop - start))
-                if not chunk:
-                    raise CacheError(f"a piece of the cache became shorter: {path.name[:16]}")
-                await response.write(chunk)
-                start += len(chunk)
-                self.served.bytes += len(chunk)
-        finally:
-            stream.close()
 
     # ------------------------------------------------------------ who asks for what
 
