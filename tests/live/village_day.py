@@ -93,7 +93,7 @@ class BoxProcess:
 
 def luma(picture: bytes) -> float:
     """The mean luma of a JPEG, 0 to 255."""
-    with av.open(io.BytesIO(picture)) as file:
+    with av.open(io.BytesIO(picture), "r") as file:
         frame = next(file.decode(video=0)).reformat(64, 36, "gray")
     return float(frame.to_ndarray().mean())
 
