@@ -60,7 +60,7 @@ class Rung:
 
     @property
     def width(self) -> int:
-        return self.height * 16 // 9
+        return -(-self.height * 8 // 9) * 2
 
 
 RUNGS: Final = (
@@ -136,8 +136,8 @@ def made_of(facts: VideoFacts | None, *, has_sound: bool, passed: bool = False) 
             box = (rung.width, rung.height)
             # A picture taller than wide gets the same number of pixels, turned.
             width, height = fit(*shown, *(box if shown[0] >= shown[1] else box[::-1]))
-            if made and (width, height) == (made[-1].width, made[-1].height):
-                break
+            if made and width * height < 1.2 * made[-1].width * made[-1].height:
+                break  # hardly larger than the one below: it would only cost bytes
             voice = rung.voice if has_sound else None
             video_bps = rung.total_bps - (voice.bitrate_bps if voice else 0)
             made.append(Made(rung.name, width, height, video_bps, voice, rung.preset))

@@ -168,14 +168,17 @@ class Objects:
         return StoreError(f"{what} in {self.said}: {first[:200]}")
 
 
-def open_objects(setting: str) -> Objects:
+def open_objects(setting: str, *, retries: int = 5) -> Objects:
     """The store that the setting `objects` names; a folder is made if it is not there.
+
+    retries: how often a request to an S3 store is tried again.
+
 
     Raises SettingError with one sentence.
     """
     url = urlsplit(setting)
     if url.scheme == "s3":
-        return _open_s3(url.netloc, url.path.strip("/"))
+        return _open_s3(url.netloc, url.path.strip("/"), retries)
     if url.scheme == "file":
         folder = Path(unquote(url.path))
     elif len(url.scheme) > 1:
@@ -193,7 +196,7 @@ def open_objects(setting: str) -> Objects:
         raise SettingError(f"objects names {folder}, which cannot be used: {reason}") from error
 
 
-def _open_s3(bucket: str, prefix: str) -> Objects:
+def _open_s3(bucket: str, prefix: str, retries: int) -> Objects:
     if not bucket or "@" in bucket:
         raise SettingError("objects must be s3://bucket/prefix; keys come from AWS_* variables")
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
@@ -208,7 +211,7 @@ def _open_s3(bucket: str, prefix: str) -> Objects:
                 "connect_timeout": "5 seconds",
                 "timeout": "120 seconds",
             },
-            retry_config={"max_retries": 5},
+            retry_config={"max_retries": retries},
         )  # fmt: skip
     except BaseError as error:
         raise SettingError(f"objects cannot be used: {str(error).splitlines()[0]}") from error
