@@ -80,7 +80,7 @@ async def place(tmp_path: Path, rice: Lesson) -> AsyncIterator[Village]:
                 above.url,
                 television=False,
                 lan_url="http://192.0.2.20:8780",
-            )  # fmt: skip
+            )
         )
         yield Village(node, url, here)
 
