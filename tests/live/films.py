@@ -1,4 +1,4 @@
-"""A course that really plays: a moving picture with a tone, as its library would sign and cut it."""
+"""A course that really plays: a moving picture with a tone, signed and cut as a library would."""
 
 from __future__ import annotations
 
