@@ -32,15 +32,18 @@ from typing import Final, TypeVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import BaseModel, ConfigDict, Field
 
-from media import health, keep, logbook, pairing, playout, programme, rollup, signed
+from media import health, keep, logbook, pairing, parcel, playout, programme, rollup, signed
 from media.cache import Cache
 from media.clock import Doubt, Heard, Kept, Timekeeper, Wall
 from media.errands import Errands, NoLine, Turned
+from media.errors import NotThere
 from media.faults import Code, Faults
 from media.fetch import Source
 from media.logbook import Attendance, Logbook
+from media.mirror import Mirror
 from media.neighbours import Neighbours
 from media.pairing import Identity, Offer
+from media.parcel import Outcome
 from media.playout import Screen, Show
 from media.programme import Programme
 from media.proof import Play, Report, Witness
@@ -155,6 +158,7 @@ class Station:
         self._ended: list[Play] = []
         """Plays that are over and not in the logbook yet."""
         self._to_write = asyncio.Event()
+        self._mirror: tuple[Identity, Mirror] | None = None
         self._attended: dict[tuple[str, float], tuple[Attendance, float]] = {}
 
     # ------------------------------------------------------------ start
@@ -589,6 +593,33 @@ class Station:
         which = which or programme.month_of(self.now(), self.time_zone)
         rows = rollup.rows(line.entry for line in self.book.lines)
         return rollup.month(rows, which, self.time_zone, self.config.target_hours)
+
+    # ------------------------------------------------------------ courses
+
+    def mirror(self) -> Mirror:
+        """The box's copies of courses, for who serves or carries them.
+
+        Raises NotThere before the box is paired: it would not know whom to believe.
+        """
+        if self.identity is None:
+            raise NotThere("this box belongs to no county yet, so it has no courses")
+        if self._mirror is None or self._mirror[0] is not self.identity:
+            mirror = Mirror(self.cache, self.stock.fetcher, self.library_keys())
+            self._mirror = self.identity, mirror
+        return self._mirror[1]
+
+    async def carry(self, action: str, folder: Path) -> Outcome:
+        """Courses to a stick ("export") or from one ("import").
+
+        Raises the errors of `media.parcel`, and NotThere.
+        """
+        if action == "export":
+            return await parcel.export(self.mirror(), folder)
+        outcome = await parcel.import_(self.mirror(), folder)
+        await self.shelf.load()
+        self.stock.nudge()
+        self.changed.set()
+        return outcome
 
     # ------------------------------------------------------------ care
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 from pathlib import Path
 
 import aiohttp
@@ -21,6 +22,8 @@ from media.rounds import Rounds
 from tests.media.lessons import Lesson, lesson, library, serving
 from tests.web import village
 from tests.web.village import DAY, STATION, box, county_node, fill, give, pair, script, timetable
+from web.box import NotCarried, carry
+from web.station_settings import StationSettings
 
 HOUR = 3600.0
 LENGTH_S = 96.0
@@ -457,3 +460,28 @@ async def test_a_live_class_goes_through_the_box_with_the_box_s_token(
             assert (answer.status, answer.headers["Retry-After"]) == (503, "2")
         state = await here.get()
         assert (state["line"]["up"], state["current"]["trouble"]) == (False, "line")
+
+
+async def test_a_stick_carries_courses_from_one_box_to_another(
+    tmp_path: Path, rice: Lesson
+) -> None:
+    county = ready(tmp_path, rice, timetable(CLASSES))
+    shutil.copytree(tmp_path / "box", tmp_path / "other")
+    county.close()
+    await fill(tmp_path / "box", rice)
+    wall = ScriptedWall([(0, DAY)], synchronised=True)
+    stick = tmp_path / "stick"
+    async with box(tmp_path / "box", wall, television=False) as here:
+        carried = await carry(_port_of(here), "export", stick)
+        assert carried.startswith("1 courses")
+    async with box(tmp_path / "other", wall, television=False) as here:
+        assert (await here.get())["coming"][0]["state"] == "missing"
+        carried = await carry(_port_of(here), "import", stick)
+        assert "0 were bad" in carried
+        assert (await here.until(lambda s: s["coming"][0]["state"] == "ready"))["show"] == "idle"
+        with pytest.raises(NotCarried, match="holds no courses"):
+            await carry(_port_of(here), "import", tmp_path / "nowhere")
+
+
+def _port_of(here: village.Box) -> StationSettings:
+    return StationSettings(port=int(here.url.rpartition(":")[2]))
