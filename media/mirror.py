@@ -106,6 +106,10 @@ class Mirror:
             self._checked[path] = time.monotonic() + ASK_AGAIN_S
             return kept, True
 
+    def forget_freshness(self) -> None:
+        """Ask for everything again when it is next wanted, however short a time ago it came."""
+        self._checked.clear()
+
     def _answered(self, path: str, asking: asyncio.Task[Kept]) -> None:
         self._asking.pop(path, None)
         if not asking.cancelled():

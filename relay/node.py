@@ -11,12 +11,13 @@ import logging
 import secrets
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import aiohttp
 import ifaddr
 
-from relay import __version__, sdp, tree
+from relay import __version__, metrics, sdp, tree
 from relay.access import Access, Grant
 from relay.admission import Limits
 from relay.channel import GOODBYE, Channel, Publisher, Session, egress_layers, leg_repair, push_legs
@@ -108,6 +109,7 @@ class Node:
         self.sight = Sight()
         self.crowd = Crowd(self)
         self.team: Members | None = None
+        self.more_metrics: list[Callable[[metrics.Text], None]] = []
         self._certificate = NodeCertificate.generateCertificate()
         self._pulls: dict[str, asyncio.Task[Channel]] = {}
         self._tasks: list[asyncio.Task[None]] = []

@@ -45,7 +45,9 @@ def build_app(
     if node.config.parents:
         cache = cache or CacheSettings()
         keys = cache.read_keys(node.config.access)
-        distribution.add(app, distribution.Distribution(node.config, cache, keys))
+        below = distribution.Distribution(node.config, cache, keys)
+        distribution.add(app, below)
+        node.more_metrics.append(below.metrics)
     rendered = pages.add_pages(app, node)
     if county is not None:
         stations.add(app, county, node.config.access)

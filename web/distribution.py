@@ -30,7 +30,8 @@ from media.fetch import Fetcher, Source
 from media.mirror import Entry, Mirror
 from media.signed import BadDocument, BadSignature
 from relay.access import Access, AccessError, Grant
-from web import ranges
+from relay.metrics import Text
+from web import filespan, ranges
 from web.cache_settings import CacheSettings
 
 log = logging.getLogger("web.distribution")
@@ -42,7 +43,6 @@ TOLD_WITHIN_S: Final = 1.0
 """A piece that cannot be had is said so in the answer's status if that is known so soon."""
 PIECE_WITHIN_S: Final = 90.0
 AHEAD: Final = 2
-CHUNK_BYTES: Final = 256 * 1024
 MAX_QUERY: Final = 500
 _FILE_TYPES: Final = {".jpg": "image/jpeg", ".vtt": "text/vtt; charset=utf-8"}
 CORS: Final = {
@@ -115,6 +115,32 @@ class Distribution:
     def opened(self) -> Mirror | None:
         """The copies, if anybody has asked for one since the start."""
         return self._mirror
+
+    def metrics(self, text: Text) -> None:
+        """Adds what the courses have cost so far to the node's metrics."""
+        served, mirror = self.served, self._mirror
+        text.counter("course_bytes_out_total", "Bytes of courses sent.", served.bytes)
+        text.counter("course_requests_total", "Files and ranges of courses asked for.",
+                     served.requests)  # fmt: skip
+        text.counter("course_cut_total", "Answers that had to be broken off.", served.cut)
+        if mirror is None:
+            return
+        fetched, kept = mirror.fetcher.counters, mirror.cache.counters
+        for name, about, value in (
+            ("course_bytes_in", "Bytes of courses from the parents.", fetched.parent_bytes),
+            ("course_wasted_bytes", "Of these, bytes whose digest was wrong.",
+             fetched.wasted_bytes),
+            ("course_cuts", "Pieces cut on their way.", fetched.cuts),
+            ("course_dead_parents", "How often a parent did not answer.", fetched.dead),
+            ("course_hits", "Pieces that were in the cache.", kept.hits),
+            ("course_misses", "Pieces that were not.", kept.misses),
+            ("course_evicted", "Pieces that gave way.", kept.evicted),
+            ("course_spoiled", "Pieces that had gone bad on the disk.", kept.spoiled),
+        ):  # fmt: skip
+            text.counter(f"{name}_total", about, value)
+        shelf = mirror.cache.shelf
+        text.gauge("course_cache_bytes", "Bytes of courses on the disk.", shelf.used_bytes)
+        text.gauge("course_cache_budget_bytes", "How many it may be.", shelf.budget_bytes)
 
     def _sources(self) -> list[Source]:
         return [Source(url, token=self.config.parent_token) for url in self.config.parents]
@@ -234,9 +260,11 @@ class Distribution:
                 async with asyncio.timeout(TOLD_WITHIN_S):
                     await paths.wait(0)
             await response.prepare(request)
+            filespan.watch(request)
             try:
                 for index, (_, start, stop) in enumerate(parts):
-                    await self._send_part(response, await paths.get(index), start, stop)
+                    await filespan.send(request, await paths.get(index), start, stop)
+                    self.served.bytes += stop - start
                 await response.write_eof()
             except (FetchError, CacheError, OSError) as error:
                 self.served.cut += 1
@@ -246,22 +274,6 @@ class Distribution:
                 if request.transport is not None:
                     request.transport.abort()
         return response
-
-    async def _send_part(
-        self, response: web.StreamResponse, path: Path, start: int, stop: int
-    ) -> None:
-        stream = await asyncio.to_thread(path.open, "rb", 0)
-        try:
-            await asyncio.to_thread(stream.seek, start)
-            while start < stop:
-                chunk = await asyncio.to_thread(stream.read, min(CHUNK_BYTES, stop - start))
-                if not chunk:
-                    raise CacheError(f"a piece of the cache became shorter: {path.name[:16]}")
-                await response.write(chunk)
-                start += len(chunk)
-                self.served.bytes += len(chunk)
-        finally:
-            stream.close()
 
     # ------------------------------------------------------------ who asks for what
 

@@ -361,9 +361,10 @@ def _from_file(file: Path, given: _GivenTables) -> None:
                     f"{_nearest(name, model)}"
                 )
             # A file's paths start at the file, so that it means the same wherever it is read from.
+            # A folder that has a default starts where that does: at the working folder.
             if field.annotation == list[Path] and isinstance(value, list):
                 value = [file.parent / one if isinstance(one, str) else one for one in value]
-            elif Path in (field.annotation, *get_args(field.annotation)) and isinstance(value, str):
+            elif Path in get_args(field.annotation) and isinstance(value, str):
                 value = file.parent / value
             given[table_name][name] = _Given(value, f"[{table_name}] of {file}")
 

@@ -50,6 +50,7 @@ def main() -> None:
         one.add_argument("--parent", action="append", default=[])
         one.add_argument("--count", type=int, default=1, help="stations in this process")
         one.add_argument("--address", default="", help="own address on the LAN, for neighbours")
+        one.add_argument("--after-neighbour", action="store_true", help="wait for one at first")
         one.add_argument("--parallel", type=int, default=2)
     arguments = parser.parse_args()
     run = {"library": _library, "line": _line, "station": _stations}[arguments.command]
@@ -116,6 +117,12 @@ async def _station(
     def sources() -> list[Source]:
         return [*parents, *(near[0].sources() if near else [])]
 
+    found = asyncio.Event()
+
+    def changed() -> None:
+        found.set()
+        fetcher.nudge()
+
     cache = Cache(folder / "cache", 1 << 40)
     cache.open()
     async with contextlib.AsyncExitStack() as stack:
@@ -135,10 +142,12 @@ async def _station(
                 await stack.enter_async_context(
                     Neighbours(
                         f"box-{os.getpid()}", port,
-                        interfaces=[arguments.address], changed=fetcher.nudge,
+                        interfaces=[arguments.address], changed=changed,
                     )
                 )
             )  # fmt: skip
+        if arguments.after_neighbour:
+            await found.wait()
         await _fill(arguments, wanted, cache, fetcher, number)
 
 
@@ -156,7 +165,7 @@ async def _fill(
             break
         await asyncio.sleep(1.0)
     course = entry.course
-    _say(station=number, neighbours=0, entry=course.id)
+    _say(station=number, entry=course.id)
     await fetcher.fetch(manifest_blob(course.id, course.renditions[0]))
     blobs: tuple[Blob, ...] = await mirror.pieces(course, course.renditions[0].name)
     async with asyncio.TaskGroup() as group:

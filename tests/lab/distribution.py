@@ -223,11 +223,12 @@ def _size(size: tuple[int, int]) -> tuple[str, ...]:
     return ("--segments", str(size[0]), "--segment-bytes", str(size[1]))
 
 
-def _pieces(folder: Path) -> Iterator[Path]:
+def pieces(folder: Path) -> Iterator[Path]:
+    """The files of the pieces in a station's folder."""
     return (folder / "cache" / "pieces").glob("??/*")
 
 
-def _is_whole(course: Lesson, folder: Path) -> bool:
+def is_whole(course: Lesson, folder: Path) -> bool:
     """Whether every piece is there and right, by our own hashing."""
     for blob in course.blobs:
         file = folder / "cache" / "pieces" / blob.sha256[:2] / blob.sha256
@@ -236,7 +237,7 @@ def _is_whole(course: Lesson, folder: Path) -> bool:
     return True
 
 
-def _received(folder: Path) -> Counter[str]:
+def received(folder: Path) -> Counter[str]:
     """Body bytes by the kind of their source, as the station noted them chunk by chunk."""
     total: Counter[str] = Counter()
     for line in (folder / "received").read_text().splitlines():
@@ -289,7 +290,7 @@ async def thin(
         while True:
             if time.monotonic() > deadline:
                 raise LabError(f"it takes too long:\n{station.tail()}")
-            held = sum(1 for _ in _pieces(folder)) if folder.exists() else 0
+            held = sum(1 for _ in pieces(folder)) if folder.exists() else 0
             if steps and held / total >= steps[0][0]:
                 _, what = steps.pop(0)
                 say(f"{time.monotonic() - begin:.0f} s, {held} of {total}: {what}")
@@ -305,19 +306,19 @@ async def thin(
                     row.kills += 1
                     station = lab.start(2, "station", *arguments)
                 else:
-                    victim = chance.choice(sorted(_pieces(folder)))
+                    victim = chance.choice(sorted(pieces(folder)))
                     body = victim.read_bytes()
                     victim.write_bytes(body[:-1] + bytes([body[-1] ^ 1]))
                     row.spoilt_on_disk += 1
-            elif not steps and held >= total and _is_whole(course, folder):
+            elif not steps and held >= total and is_whole(course, folder):
                 break
             await asyncio.sleep(0.2)
         row.seconds = round(time.monotonic() - begin, 1)
         row.busy_s = round(row.seconds - dark_s, 1)
         row.line_bytes = lab.row.crossed_bytes(1)[0] - before
-        row.received_bytes = sum(_received(folder).values())
+        row.received_bytes = sum(received(folder).values())
         row.spoilt_in_flight = sum("spoilt" in one for one in spoiling.hear())
-        row.whole = _is_whole(course, folder)
+        row.whole = is_whole(course, folder)
     return row
 
 
@@ -381,9 +382,9 @@ async def county(
             one for number in range(processes)
             for one in (lab.folder / f"stations-{number}").iterdir()
         ]  # fmt: skip
-        received = sum(sum(_received(one).values()) for one in folders)
-        row.sum_bps = round(8 * received / row.seconds)
-        row.whole = sum(_is_whole(course, one) for one in folders)
+        total = sum(sum(received(one).values()) for one in folders)
+        row.sum_bps = round(8 * total / row.seconds)
+        row.whole = sum(is_whole(course, one) for one in folders)
         say(f"{row.whole} of {stations} whole, {row.sum_bps / 1e6:.1f} Mbit/s in sum")
     return row
 
@@ -422,7 +423,7 @@ async def village(size: tuple[int, int], say: Say) -> LanRow:
                 await asyncio.sleep(0.2)
             say(f"{folder.name} whole after {time.monotonic() - begin:.1f} s")
         row.seconds = round(time.monotonic() - begin, 1)
-        received = _received(folders[1])
-        row.from_neighbour, row.from_parent = received["neighbour"], received["parent"]
-        row.whole = _is_whole(course, folders[1])
+        got = received(folders[1])
+        row.from_neighbour, row.from_parent = got["neighbour"], got["parent"]
+        row.whole = is_whole(course, folders[1])
     return row

@@ -142,6 +142,8 @@ class Library:
     spoil: Counter[str] = field(default_factory=Counter)
     cut: dict[str, list[int]] = field(default_factory=dict)
     mute: asyncio.Event | None = None
+    status: int = 0
+    """What everything is answered with, if not 0."""
     sent: Counter[str] = field(default_factory=Counter)
     ranges: list[tuple[str, str]] = field(default_factory=list)
 
@@ -150,6 +152,8 @@ class Library:
         self.ranges.append((request.path, request.headers.get("Range", "")))
         if self.mute is not None:
             await self.mute.wait()
+        if self.status:
+            return web.Response(status=self.status, text="Not today.\n")
         body = self.files.get(request.path)
         if body is None:
             return web.Response(status=404, text="There is no such course.\n")
