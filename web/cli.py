@@ -263,6 +263,13 @@ def _load_settings(args: argparse.Namespace, table: str = "relay") -> Settings:
 
 
 def _station_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "carry",
+        nargs="?",
+        choices=["export", "import"],
+        help="carry the courses of a running box to a stick, or from one",
+    )
+    parser.add_argument("stick", nargs="?", type=Path, metavar="FOLDER", help="where the stick is")
     _settings_arguments(parser, "station")
     parser.add_argument("--verbose", action="store_true", help="log what helps to find a fault")
 
@@ -274,6 +281,14 @@ def _station(args: argparse.Namespace) -> int:
     from relay.errors import SettingError
     from web import box
 
+    if args.carry:
+        if args.stick is None:
+            raise UsageError(f"say which folder: terrace station {args.carry} /media/stick")
+        try:
+            print(asyncio.run(box.carry(settings.station, args.carry, args.stick)))
+        except box.NotCarried as error:
+            raise CommandFailed(str(error)) from error
+        return 0
     try:
         asyncio.run(box.run(settings.station, os.environ))
     except SettingError as error:
