@@ -157,6 +157,11 @@ class Library:
         async for part in self.objects.stream(key, start, end):
             yield part
 
+    def media_path(self, manifest: SignedManifest) -> Path | None:
+        """The rendition's file, where it is one of this machine; there or not."""
+        one = manifest.manifest
+        return self.objects.path_of(_media_key(one.course, one.rendition, manifest.sha256))
+
     async def attachment(self, course_id: str, file: str) -> bytes:
         """A poster or subtitles. Raises NoSuchCourse."""
         course = (await self.course(course_id)).course

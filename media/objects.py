@@ -60,6 +60,10 @@ class Objects:
         self.said = said
         """How the store is called in messages: without keys or passwords."""
 
+    def path_of(self, key: str) -> Path | None:
+        """The file of an object that is in a folder of this machine, there or not; else None."""
+        return self._folder / _checked(key) if self._folder is not None else None
+
     async def put(self, key: str, data: bytes | Path) -> None:
         """Write an object, in the place of an older one if there is one."""
         try:

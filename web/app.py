@@ -42,8 +42,8 @@ def build_app(
     team: Team | None = None,
     recorded: Recordings | None = None,
     cache: CacheSettings | None = None,
-    county: County | None = None,
     room: LibraryRoom | None = None,
+    county: County | None = None,
 ) -> web.Application:
     """The node's signalling and API (`relay.endpoints`), its courses and its pages as one app.
 
@@ -81,9 +81,9 @@ async def serve(
     drain_s: float = 0.0,
     team: Team | None = None,
     recorded: Recordings | None = None,
+    room: LibraryRoom | None = None,
     cache: CacheSettings | None = None,
     county: County | None = None,
-    room: LibraryRoom | None = None,
 ) -> None:
     """Runs a node until SIGTERM, SIGINT or a drain, then stops it cleanly.
 
@@ -108,7 +108,7 @@ async def serve(
     # Media first: a node that answers on HTTP can take a publisher at once.
     await node.start()
     runner = web.AppRunner(
-        build_app(node, team, recorded, cache, county, room),
+        build_app(node, team, recorded, cache, room, county),
         access_log=None,
         shutdown_timeout=0.5,
     )

@@ -609,7 +609,7 @@ COMMANDS = {
     ),
     "ingest": Command(
         "make a course of a video file",
-        "terrace ingest lesson.mp4 --title 'Sowing rice' --unit 'Farm school' --tag rice",
+        "terrace ingest lesson.mp4 --title Sowing --chapter 12:30=Seeds --tag rice",
         _ingest_arguments,
         _ingest,
         "The course goes into the library that [library] of the settings names, and can be played "

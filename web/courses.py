@@ -20,9 +20,10 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import asdict
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import hdrs, web
@@ -36,7 +37,7 @@ from media.objects import NoSuchObject
 from media.search import Index, Query
 from media.signed import BadDocument, BadSignature
 from relay.access import Access, AccessError, Grant
-from web import bearer, ranges
+from web import bearer, filespan, ranges
 from web.library import LibraryRoom
 
 log = logging.getLogger("web.courses")
@@ -47,6 +48,8 @@ ATTACHMENT: Final = r"{file:[a-z0-9][a-z0-9-]{0,63}\.(?:jpg|vtt)}"
 LISTED: Final = 60
 MOST_LISTED: Final = 200
 MAX_QUERY: Final = 500
+STEP_BYTES: Final = 4 * 1024 * 1024
+"""How much of a file is brought into memory before it is sent on."""
 
 _TYPES: Final = {"jpg": "image/jpeg", "vtt": "text/vtt; charset=utf-8"}
 _HEADERS: Final = {
@@ -198,27 +201,56 @@ class Courses:
         response = web.StreamResponse(status=status, headers=headers)
         if request.method == hdrs.METH_HEAD:
             return response
-        parts = library.media(signed, first, end)
-        try:
-            # What fails at once gets a status and a sentence.
+        filespan.watch(request)
+        path = library.media_path(signed)
+        if path is not None and await asyncio.to_thread(path.exists):
+            return await _send_file(request, response, path, first, end)
+        return await _send_parts(request, response, library.media(signed, first, end))
+
+
+async def _send_file(
+    request: web.Request, response: web.StreamResponse, path: Path, first: int, end: int
+) -> web.StreamResponse:
+    """The body out of a file."""
+    await response.prepare(request)
+    try:
+        while first < end:
+            stop = min(end, first + STEP_BYTES)
+            await filespan.send(request, path, first, stop)
+            first = stop
+        await response.write_eof()
+    except OSError as error:
+        _cut(request, error)
+    return response
+
+
+async def _send_parts(
+    request: web.Request, response: web.StreamResponse, parts: AsyncGenerator[bytes | memoryview]
+) -> web.StreamResponse:
+    """The body out of a store."""
+    try:
+        # What fails at once gets a status and a sentence.
+        part = await anext(parts, b"")
+        await response.prepare(request)
+        while part:
+            await response.write(part)
             part = await anext(parts, b"")
-            await response.prepare(request)
-            while part:
-                await response.write(part)
-                part = await anext(parts, b"")
-            await response.write_eof()
-        except ConnectionError:
-            pass  # a player has what it wanted; nobody is there to be told
-        except MediaError as error:
-            if not response.prepared:
-                raise
-            log.warning("course-cut path=%s why=%s", request.path, error)
-            # There is no other way to say that what was promised does not come.
-            if request.transport is not None:
-                request.transport.abort()
-        finally:
-            await parts.aclose()
-        return response
+        await response.write_eof()
+    except (MediaError, ConnectionError) as error:
+        if not response.prepared and isinstance(error, MediaError):
+            raise
+        _cut(request, error)
+    finally:
+        await parts.aclose()
+    return response
+
+
+def _cut(request: web.Request, error: Exception) -> None:
+    """Break an answer off: there is no other way to say that what was promised does not come."""
+    if not isinstance(error, ConnectionError):
+        log.warning("course-cut path=%s why=%s", request.path, error)
+    if request.transport is not None:
+        request.transport.abort()
 
 
 def _brief(course: Course) -> dict[str, Any]:

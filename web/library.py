@@ -54,7 +54,7 @@ def open_library(settings: LibrarySettings) -> Library:
 
     Raises SettingError with one sentence.
     """
-    home = settings.home
+    home = settings.folder
     private = settings.key or home / KEY_FILE
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def open_library(settings: LibrarySettings) -> Library:
 
 def work_folder(settings: LibrarySettings) -> Path:
     """Where jobs wait and are worked at."""
-    return settings.home / "work"
+    return settings.folder / "work"
 
 
 def _make_key(home: Path) -> None:
@@ -113,7 +113,7 @@ class LibraryRoom:
     def exists(self) -> bool:
         """Whether anything was ever put in; a node that has no courses makes no folder."""
         opened = self._library is not None
-        return opened or bool(self.settings.objects) or self.settings.home.exists()
+        return opened or bool(self.settings.objects) or self.settings.folder.exists()
 
     async def public_keys(self) -> tuple[Ed25519PublicKey, ...]:
         """The keys whose signature the library's documents bear."""

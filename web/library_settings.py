@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,10 +12,10 @@ class LibrarySettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
-    folder: Path | None = Field(
-        default=None,
+    folder: Path = Field(
+        default=Path("library"),
         description="The folder of the library's key, of its work, and of its courses unless "
-        "`objects` says otherwise; unset: the service's folder, or `library` in the working folder",
+        "`objects` says otherwise",
     )
     objects: str = Field(
         default="",
@@ -41,12 +40,3 @@ class LibrarySettings(BaseModel):
         le=100_000_000,
         description="How many MB of the disk are left to others when videos are uploaded",
     )
-
-    @property
-    def home(self) -> Path:
-        """The library's folder."""
-        if self.folder is not None:
-            return self.folder
-        # systemd's StateDirectory=
-        service = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
-        return Path(service) / "library" if service else Path("library")

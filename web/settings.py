@@ -50,6 +50,9 @@ OTHER_VARIABLES = frozenset(
     }
 )
 
+AT_WORK = frozenset({("relay", "recordings"), ("library", "folder")})
+"""Settings whose path starts at the working folder, wherever it was given."""
+
 LISTS_IN_WORDS = {
     "parents": "parent",
     "public_keys": "public-key",
@@ -236,16 +239,16 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     relay: RelaySettings = RelaySettings()
-    cache: CacheSettings = CacheSettings()
     library: LibrarySettings = LibrarySettings()
+    cache: CacheSettings = CacheSettings()
     station: StationSettings = StationSettings()
     stations: StationsSettings = StationsSettings()
 
 
 TABLES: Mapping[str, type[BaseModel]] = {
     "relay": RelaySettings,
-    "cache": CacheSettings,
     "library": LibrarySettings,
+    "cache": CacheSettings,
     "station": StationSettings,
     "stations": StationsSettings,
 }
@@ -364,10 +367,12 @@ def _from_file(file: Path, given: _GivenTables) -> None:
                     f"{_nearest(name, model)}"
                 )
             # A file's paths start at the file, so that it means the same wherever it is read from.
-            # A folder that has a default starts where that does: at the working folder.
-            if field.annotation == list[Path] and isinstance(value, list):
+            # What a node writes stands where it works: as a service that is not where settings are.
+            if (table_name, name) in AT_WORK:
+                pass
+            elif field.annotation == list[Path] and isinstance(value, list):
                 value = [file.parent / one if isinstance(one, str) else one for one in value]
-            elif Path in get_args(field.annotation) and isinstance(value, str):
+            elif Path in (field.annotation, *get_args(field.annotation)) and isinstance(value, str):
                 value = file.parent / value
             given[table_name][name] = _Given(value, f"[{table_name}] of {file}")
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import logging
 import re
 import time
@@ -60,7 +59,7 @@ class UploadDesk:
         self._room = room
         self._access = access
         self.uploads = Uploads(
-            settings.home / "uploads",
+            settings.folder / "uploads",
             most_bytes=settings.max_upload_mb * 1_000_000,
             keep_free_bytes=settings.keep_free_mb * 1_000_000,
         )
@@ -223,7 +222,7 @@ async def _metadata(request: web.Request) -> dict[str, str]:
         name, _, value = pair.partition(" ")
         try:
             told[name] = base64.b64decode(value, validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:
             raise ValueError(f"the metadata {name[:40]!r} is no base64 of UTF-8") from None
     return told
 
