@@ -17,10 +17,10 @@ from typing import Any, Final, Self, TypeVar
 
 import aiohttp
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from media import pairing, programme, signed
-from media.clock import SignedTime
+from media.clock import EARLIEST_S, SignedTime
 from media.errors import MediaError
 from media.pairing import Offer, PairingRequest, PairingState
 from media.report import REPORT, Report, ReportAnswer
@@ -51,6 +51,12 @@ class TimeAnswer:
 
     unix_s: float
     on_its_way_s: float
+    doubt: bool = False
+
+
+class _NeighbourTime(BaseModel):
+    unix_s: float = Field(ge=EARLIEST_S, le=32503680000, allow_inf_nan=False)
+    doubt: str = Field(default="", max_length=32)
 
 
 class Errands:
@@ -105,6 +111,12 @@ class Errands:
             raise signed.BadSignature("the time that came is the answer to an older question")
         return TimeAnswer(said.unix_s, took_s)
 
+    async def neighbour_time(self, url: str) -> TimeAnswer:
+        """Asks a box next door what time it is; nobody signs that."""
+        began = time.monotonic()
+        said = await self._model(_NeighbourTime, "GET", "/api/time", at=url)
+        return TimeAnswer(said.unix_s, time.monotonic() - began, bool(said.doubt))
+
     async def report(self, one: Report, key: Ed25519PrivateKey) -> ReportAnswer:
         """Tells how the box is."""
         body = {
@@ -139,9 +151,15 @@ class Errands:
     # ------------------------------------------------------------ one request
 
     async def _model(
-        self, model: type[_M], method: str, path: str, *, document: object = None
+        self,
+        model: type[_M],
+        method: str,
+        path: str,
+        *,
+        document: object = None,
+        at: str = "",
     ) -> _M:
-        _, body, _ = await self._ask(method, path, document=document)
+        _, body, _ = await self._ask(method, path, document=document, at=at)
         try:
             return model.model_validate_json(body)
         except ValidationError as error:
@@ -154,12 +172,17 @@ class Errands:
         *,
         document: object = None,
         headers: dict[str, str] | None = None,
+        at: str = "",
     ) -> tuple[int, bytes, str]:
         """Status, body and ETag of an answer that is good (200, 201 or 304)."""
         assert self._http is not None
         try:
             async with self._http.request(
-                method, self.url + path, json=document, headers=headers, allow_redirects=False
+                method,
+                (at or self.url) + path,
+                json=document,
+                headers=headers,
+                allow_redirects=False,
             ) as answer:
                 body = await answer.content.read(MAX_ANSWER_BYTES + 1)
                 while len(body) <= MAX_ANSWER_BYTES and (more := await answer.content.readany()):

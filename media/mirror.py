@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ FRESH_S: Final = 30.0
 ASK_AGAIN_S: Final = 5.0
 """After nobody above has answered, copies are served for so long before they are asked again."""
 MANIFESTS_IN_MEMORY: Final = 32
+DOCUMENTS_IN_MEMORY: Final = 512
+MAX_IN_MEMORY_BYTES: Final = 256 * 1024
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -49,6 +52,31 @@ class Entry:
     jws: bytes
     etag: str
     stale: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A rendition's manifest, and its pieces with the offsets at which they begin."""
+
+    manifest: Manifest
+    blobs: tuple[Blob, ...]
+    offsets: tuple[int, ...]
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Listing:
+        """The listing of a good manifest."""
+        offsets = tuple(piece.offset_bytes for piece in manifest.pieces())
+        return cls(manifest, rendition_blobs(manifest), offsets)
+
+    def parts(self, first: int, end: int) -> list[tuple[Blob, int, int]]:
+        """The pieces that hold bytes `first` to `end` of the file, from where to where in each."""
+        found = []
+        for index in range(max(0, bisect_right(self.offsets, first) - 1), len(self.blobs)):
+            blob, offset = self.blobs[index], self.offsets[index]
+            if offset >= end:
+                break
+            found.append((blob, max(first - offset, 0), min(end - offset, blob.size_bytes)))
+        return found
 
 
 class Mirror:
@@ -70,9 +98,11 @@ class Mirror:
         self.fetcher = fetcher
         self._keys = tuple(keys)
         self._fresh_s = fresh_s
-        self._checked: dict[str, float] = {}
+        # path -> (what is at hand, until when that is believed, whether nobody could be asked)
+        self._checked: dict[str, tuple[Kept, float, bool]] = {}
+        self._courses: dict[str, tuple[bytes, Course]] = {}
         self._asking: dict[str, asyncio.Task[Kept]] = {}
-        self._manifests: OrderedDict[str, Manifest] = OrderedDict()
+        self._listings: OrderedDict[str, Listing] = OrderedDict()
 
     # ------------------------------------------------------------ documents
 
@@ -84,10 +114,9 @@ class Mirror:
         check: looks at what came beside what there was, and returns which of them to keep.
         Raises NotThere, Refusal, NoSource (only when there is no copy), and what `check` raises.
         """
-        if time.monotonic() < self._checked.get(path, 0.0):
-            kept = await self.cache.document(path)
-            if kept is not None:
-                return kept, False
+        known = self._checked.get(path)
+        if known is not None and time.monotonic() < known[1]:
+            return known[0], known[2]
         # Whoever asks meanwhile waits for the same answer.
         asking = self._asking.get(path)
         if asking is None:
@@ -97,14 +126,22 @@ class Mirror:
         try:
             return await asyncio.shield(asking), False
         except NotThere:
+            self._checked.pop(path, None)
             await self.cache.drop_document(path)
             raise
         except FetchError:
             kept = await self.cache.document(path)
             if kept is None:
                 raise
-            self._checked[path] = time.monotonic() + ASK_AGAIN_S
+            # Believed for a moment, so that a dead parent does not cost everybody its wait.
+            self._believe(kept, ASK_AGAIN_S, stale=True)
             return kept, True
+
+    def _believe(self, kept: Kept, for_s: float, *, stale: bool = False) -> None:
+        if len(self._checked) >= DOCUMENTS_IN_MEMORY:
+            self._checked.clear()
+        if len(kept.body) <= MAX_IN_MEMORY_BYTES:
+            self._checked[kept.path] = kept, time.monotonic() + for_s, stale
 
     def forget_freshness(self) -> None:
         """Ask for everything again when it is next wanted, however short a time ago it came."""
@@ -129,9 +166,7 @@ class Mirror:
                     await self.cache.keep_document(kept)
                 except DiskFull as error:
                     log.warning("document-not-kept path=%s why=%s", path, error)
-        if len(self._checked) > 4096:
-            self._checked.clear()
-        self._checked[path] = time.monotonic() + self._fresh_s
+        self._believe(kept, self._fresh_s)
         return kept
 
     # ------------------------------------------------------------ courses
@@ -157,8 +192,13 @@ class Mirror:
             return came
 
         kept, stale = await self.document(path, newer)
-        course = await asyncio.to_thread(self._read_course, kept.body, course_id)
-        return Entry(course, kept.body, kept.etag, stale)
+        known = self._courses.get(course_id)
+        if known is None or known[0] != kept.body:
+            course = await asyncio.to_thread(self._read_course, kept.body, course_id)
+            if len(self._courses) >= DOCUMENTS_IN_MEMORY:
+                self._courses.clear()
+            known = self._courses[course_id] = kept.body, course
+        return Entry(known[1], kept.body, kept.etag, stale)
 
     async def take_course(self, jws: bytes, course_id: str) -> Course:
         """Take an entry that came by another way than the parents', unless there is a newer one.
@@ -208,33 +248,33 @@ class Mirror:
 
     # ------------------------------------------------------------ renditions
 
-    async def manifest(
+    async def listing(
         self, course: Course, rendition_name: str, *, within_s: float | None = None
-    ) -> Manifest:
-        """The manifest of a rendition. Raises NotThere for a name that the course does not have."""
+    ) -> Listing:
+        """What a rendition consists of. Raises NotThere for one that the course does not have."""
         rendition = course.rendition(rendition_name)
         if rendition is None:
             raise NotThere(f"the course {course.id} has no rendition {rendition_name}")
-        known = self._manifests.get(rendition.manifest_sha256)
+        known = self._listings.get(rendition.manifest_sha256)
         if known is None:
             path = await self.fetcher.fetch(manifest_blob(course.id, rendition), within_s=within_s)
-            known = await asyncio.to_thread(self._read_manifest, path, course.id, rendition_name)
-            self._manifests[rendition.manifest_sha256] = known
-            while len(self._manifests) > MANIFESTS_IN_MEMORY:
-                self._manifests.popitem(last=False)
-        self._manifests.move_to_end(rendition.manifest_sha256)
+            known = await asyncio.to_thread(self._read_listing, path, course.id, rendition_name)
+            self._listings[rendition.manifest_sha256] = known
+            while len(self._listings) > MANIFESTS_IN_MEMORY:
+                self._listings.popitem(last=False)
+        self._listings.move_to_end(rendition.manifest_sha256)
         return known
 
-    def _read_manifest(self, path: Path, course_id: str, rendition_name: str) -> Manifest:
+    def _read_listing(self, path: Path, course_id: str, rendition_name: str) -> Listing:
         manifest = self._read(path.read_bytes(), signed.MANIFEST, Manifest)
         if (manifest.course, manifest.rendition) != (course_id, rendition_name):
             raise BadDocument(
                 f"the manifest of {course_id}/{rendition_name} is that of "
                 f"{manifest.course}/{manifest.rendition}"
             )
-        return manifest
+        return Listing.of(manifest)
 
     async def pieces(self, course: Course, rendition_name: str) -> tuple[Blob, ...]:
         """All that plays this rendition: its pieces, and the course's poster and subtitles."""
-        manifest = await self.manifest(course, rendition_name)
-        return (*rendition_blobs(manifest), *small_blobs(course))
+        listing = await self.listing(course, rendition_name)
+        return (*listing.blobs, *small_blobs(course))

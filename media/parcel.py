@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from .blob import Blob, course_path, manifest_blob, rendition_blobs, small_blobs
+from .blob import Blob, course_path, manifest_blob, small_blobs
 from .cache import replace_file
 from .course import Course
 from .errors import BadBlob, MediaError
@@ -95,7 +95,7 @@ async def _held_blobs(mirror: Mirror, course: Course) -> list[Blob]:
     for rendition in course.renditions:
         listed = manifest_blob(course.id, rendition)
         if mirror.cache.holds(listed.sha256):
-            blobs += [listed, *rendition_blobs(await mirror.manifest(course, rendition.name))]
+            blobs += [listed, *(await mirror.listing(course, rendition.name)).blobs]
     return [blob for blob in blobs if mirror.cache.holds(blob.sha256)]
 
 
@@ -133,8 +133,7 @@ async def _import(mirror: Mirror, root: Path, course_id: str, outcome: Outcome) 
         listed = manifest_blob(course_id, rendition)
         if not await _take(mirror, root, listed, outcome):
             continue
-        manifest = await mirror.manifest(course, rendition.name)
-        for blob in rendition_blobs(manifest):
+        for blob in (await mirror.listing(course, rendition.name)).blobs:
             await _take(mirror, root, blob, outcome)
     for blob in small_blobs(course):
         await _take(mirror, root, blob, outcome)

@@ -137,7 +137,11 @@ class Current:
 
 @dataclass(frozen=True, slots=True)
 class Coming:
-    """An item that has not begun. `percent` is what of it is on the disk, None if live."""
+    """An item that has not begun. `percent` is what of it is on the disk, None if live.
+
+    `src`, `subtitles` and `whep` are as in `Current`, so that the page can load it ahead, and begin
+    it on time even if the daemon is being started again at that moment.
+    """
 
     id: str
     title: str
@@ -148,6 +152,9 @@ class Coming:
     percent: int | None = None
     ready_at: float | None = None
     poster: str = ""
+    src: str = ""
+    subtitles: tuple[Subtitle, ...] = ()
+    whep: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,12 +249,12 @@ def _coming(item: Item, shelf: Shelf, *, line_up: bool, ahead: Ahead | None) -> 
     if item.kind is Kind.LIVE:
         state = State.LIVE if line_up else State.LIVE_OFFLINE
         return Coming(
-            item.id, item.title, item.kind.value, item.start_s, item.duration_s, state.value
-        )
+            item.id, item.title, item.kind.value, item.start_s, item.duration_s, state.value,
+            whep=f"/whep/{item.stream}",
+        )  # fmt: skip
     course = shelf.course(item)
-    percent, poster = 0, ""
+    percent = 0
     if course is not None:
-        poster = course.poster
         if course.whole:
             percent = 100
         elif course.size_bytes:
@@ -260,5 +267,8 @@ def _coming(item: Item, shelf: Shelf, *, line_up: bool, ahead: Ahead | None) -> 
         state = State.MISSING
     return Coming(
         item.id, item.title, item.kind.value, item.start_s, item.duration_s, state.value,
-        percent, ahead.ready_at if ahead is not None else None, poster,
+        percent, ahead.ready_at if ahead is not None else None,
+        course.poster if course is not None else "",
+        course.src if course is not None else "",
+        course.subtitles if course is not None else (),
     )  # fmt: skip

@@ -24,6 +24,7 @@ SILENT_AFTER_S: Final = 7.0
 """Three reports missed: nobody can say that a picture moved. Real seconds."""
 GAP_FROM_S: Final = 0.5
 """A shorter one is the page's switching, which nobody takes for a gap."""
+EARLY_S: Final = 3.0
 MAX_STRETCHES: Final = 2000
 
 
@@ -133,6 +134,8 @@ class Witness:
         self._proven_s = now
         self._before: tuple[float, Why] | None = now, Why.RESTART
         """Until when another reason holds for an item that began earlier."""
+        self._early: Report | None = None
+        """The page keeps time by itself, and may begin an item a moment before we do."""
 
     def expect(
         self,
@@ -168,6 +171,9 @@ class Witness:
                 until_s, why = self._before
                 self.play.go_on(min(max(until_s, item.start_s), now), why)
             self._why, self._heard_steady_s = Why.LATE, steady_s
+            early, self._early = self._early, None
+            if early is not None and now - early.at_s < EARLY_S:
+                self.report(now, steady_s, early)
         if rendition:
             self.play.course, self.play.rendition = course, rendition
         if trouble is not None and self._why is not Why.PLAYING:
@@ -192,6 +198,7 @@ class Witness:
         """The page says what it does. Reports of another item than the one that is on are late."""
         play = self.play
         if play is None or said.item != play.item:
+            self._early = said
             return
         at_s = min(max(said.at_s, play.until_s), now)
         self._heard_steady_s, self._proven_s = steady_s, at_s

@@ -32,13 +32,18 @@ from typing import Final, TypeVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import BaseModel, ConfigDict, Field
 
-from media import health, keep, logbook, pairing, playout, programme, rollup, signed
+from media import health, keep, logbook, pairing, parcel, playout, programme, rollup, signed
 from media.cache import Cache
 from media.clock import Doubt, Heard, Kept, Timekeeper, Wall
+from media.errands import Errands, NoLine, Turned
+from media.errors import NotThere
 from media.faults import Code, Faults
 from media.fetch import Source
 from media.logbook import Attendance, Logbook
+from media.mirror import Mirror
+from media.neighbours import Neighbours
 from media.pairing import Identity, Offer
+from media.parcel import Outcome
 from media.playout import Screen, Show
 from media.programme import Programme
 from media.proof import Play, Report, Witness
@@ -46,6 +51,7 @@ from media.shelf import Shelf
 from media.stock import Stock
 from media.watchdog import Heartbeats, Notifier
 from media.window import Line
+from relay import access
 
 log = logging.getLogger("media.station")
 
@@ -61,6 +67,7 @@ CARE_EVERY_S: Final = 30.0
 KEEP_CLOCK_EVERY_S: Final = 300.0
 BEGIN_AGAIN_S: Final = 3.0
 TELEVISION_SILENT_S: Final = 60.0
+NEIGHBOUR_TIME_EVERY_S: Final = 20.0
 UPDATE_MARGIN_S: Final = 1800.0
 UPDATE_EVERY_S: Final = 86400.0
 UPDATE_WITHIN_S: Final = 900.0
@@ -89,6 +96,8 @@ class StationConfig:
     update_command: tuple[str, ...] = ()
     version: str = ""
     port: int = 8780
+    neighbours: bool = False
+    """Whether boxes on the same LAN are looked for, and this one is announced."""
     lan_url: str = ""
     """Where a telephone in the room reaches the box, "" if it cannot."""
 
@@ -147,7 +156,9 @@ class Station:
         self.revision = 0
         self._watchers: set[asyncio.Event] = set()
         self._ended: list[Play] = []
-        """Plays that ended because the clock was set, and are not in the logbook yet."""
+        """Plays that are over and not in the logbook yet."""
+        self._to_write = asyncio.Event()
+        self._mirror: tuple[Identity, Mirror] | None = None
         self._attended: dict[tuple[str, float], tuple[Attendance, float]] = {}
 
     # ------------------------------------------------------------ start
@@ -276,6 +287,7 @@ class Station:
         step_s = self.keeper.hear(source, unix_s, self.wall.elapsed_s(), on_its_way_s)
         if abs(step_s) > STEP_S and hasattr(self, "witness"):
             self._ended += self.witness.clock_set(before, self.now(), time.monotonic())
+            self._to_write.set()
         if step_s:
             log.info("clock-step by_s=%.3f source=%s", step_s, source.value)
         self.check_clock()
@@ -417,7 +429,7 @@ class Station:
             self.heartbeats.beat("screen", 30.0)
             self.changed.clear()
             self.screen = self._screen()
-            await self._expect()
+            self._expect()
             self._judge()
             key = (
                 self.screen.show, self.screen.current and self.screen.current.id,
@@ -482,23 +494,19 @@ class Station:
 
     # ------------------------------------------------------------ proof of play
 
-    async def _expect(self) -> None:
+    def _expect(self) -> None:
         current = self.screen.current
         item = None
         if current is not None and self.timetable is not None:
             item = self.timetable.item(current.id)
         now = self.now()
-        ended = self._ended + self.witness.expect(
+        self._ended += self.witness.expect(
             now, time.monotonic(), item, current.trouble if current else None,
             course=current.course if current else "",
             rendition=current.rendition if current else "",
         )  # fmt: skip
-        self._ended = []
-        for play in ended:
-            await self.write_entry(logbook.played(play))
-        if ended:
-            with contextlib.suppress(OSError):
-                await asyncio.to_thread((self.config.folder / "playing.json").unlink, True)
+        if self._ended:
+            self._to_write.set()
         if item is not None and not any(
             (one.item, one.planned_at) == (item.id, item.start_s) for one in self.sessions
         ):
@@ -532,16 +540,31 @@ class Station:
         self.witness.report(self.now(), time.monotonic(), said)
 
     async def write_play(self) -> None:
-        """Writes the open play down, so that a power cut costs seconds of it."""
+        """Writes plays that are over to the logbook, and the open one beside it.
+
+        A power cut costs seconds of the open one. A slow disk never holds the screen up.
+        """
         written = ""
         while True:
-            await asyncio.sleep(WRITE_PLAY_EVERY_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WRITE_PLAY_EVERY_S):
+                    await self._to_write.wait()
+            self._to_write.clear()
+            await self._write_ended()
             self.heartbeats.beat("play", 4 * WRITE_PLAY_EVERY_S)
             play = self.witness.look(self.now(), time.monotonic())
             text = play.model_dump_json() if play is not None else ""
             if text and text != written:
                 await self.write("playing.json", text.encode())
             written = text
+
+    async def _write_ended(self) -> None:
+        while self._ended:
+            await self.write_entry(logbook.played(self._ended[0]))
+            self._ended.pop(0)
+            # What is open now is written again in some seconds.
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread((self.config.folder / "playing.json").unlink, True)
 
     # ------------------------------------------------------------ attendance
 
@@ -570,6 +593,33 @@ class Station:
         which = which or programme.month_of(self.now(), self.time_zone)
         rows = rollup.rows(line.entry for line in self.book.lines)
         return rollup.month(rows, which, self.time_zone, self.config.target_hours)
+
+    # ------------------------------------------------------------ courses
+
+    def mirror(self) -> Mirror:
+        """The box's copies of courses, for who serves or carries them.
+
+        Raises NotThere before the box is paired: it would not know whom to believe.
+        """
+        if self.identity is None:
+            raise NotThere("this box belongs to no county yet, so it has no courses")
+        if self._mirror is None or self._mirror[0] is not self.identity:
+            mirror = Mirror(self.cache, self.stock.fetcher, self.library_keys())
+            self._mirror = self.identity, mirror
+        return self._mirror[1]
+
+    async def carry(self, action: str, folder: Path) -> Outcome:
+        """Courses to a stick ("export") or from one ("import").
+
+        Raises the errors of `media.parcel`, and NotThere.
+        """
+        if action == "export":
+            return await parcel.export(self.mirror(), folder)
+        outcome = await parcel.import_(self.mirror(), folder)
+        await self.shelf.load()
+        self.stock.nudge()
+        self.changed.set()
+        return outcome
 
     # ------------------------------------------------------------ care
 
@@ -624,6 +674,24 @@ class Station:
             self.faults.set(Code.UNPAIRED, now)
         self.changed.set()
 
+    async def know_neighbours(self) -> None:
+        """Finds the boxes next door: they have pieces, and in doubt they know the time."""
+        name = self.station_id or f"box-{access.key_id(self.key.public_key())[:12].lower()}"
+        name = "".join(c if c.isalnum() else "-" for c in name)[:40].strip("-")
+        port = self.config.port if self.config.lan_url else 0
+        async with (
+            Neighbours(name, port, changed=self.stock.nudge) as found,
+            Errands("") as errands,
+        ):
+            self.stock.neighbours = found.sources
+            while True:
+                await asyncio.sleep(NEIGHBOUR_TIME_EVERY_S)
+                for one in found.sources() if self.doubt() else ():
+                    with contextlib.suppress(NoLine, Turned):
+                        answer = await errands.neighbour_time(one.url)
+                        if not answer.doubt:
+                            self.hear(Heard.NEIGHBOUR, answer.unix_s, answer.on_its_way_s)
+
     async def watch(self, notifier: Notifier) -> None:
         """Tells systemd that all concerns live, as often as it wants to hear that."""
         while True:
@@ -677,6 +745,8 @@ class Station:
             "watchdog": lambda: self.watch(notifier),
             "updates": self.keep_updated,
         }
+        if self.config.neighbours:
+            own["neighbours"] = self.know_neighbours
         try:
             async with asyncio.TaskGroup() as group:
                 for name, work in (own | concerns).items():
@@ -701,6 +771,7 @@ class Station:
 
     async def _settle(self) -> None:
         """The last things to write before the end."""
+        await self._write_ended()
         play = self.witness.look(self.now(), time.monotonic())
         if play is not None:
             await self.write("playing.json", play.model_dump_json().encode())

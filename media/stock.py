@@ -71,7 +71,8 @@ class Stock:
         changed: Callable[[], None],
     ) -> None:
         self.cache, self.shelf, self.line = cache, shelf, line
-        self.neighbours: tuple[Source, ...] = ()
+        self.neighbours: Callable[[], Sequence[Source]] = tuple
+        """The boxes next door that are there at this moment."""
         self.known_bps = 0.0
         """What the line brought before this start."""
         self._faults, self._now, self._items, self._parents = faults, now, items, parents
@@ -97,7 +98,7 @@ class Stock:
         )  # fmt: skip
 
     def _sources(self) -> Sequence[Source]:
-        return [*self.neighbours, *self._parents()]
+        return [*self.neighbours(), *self._parents()]
 
     # ------------------------------------------------------------ the plan
 

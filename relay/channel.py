@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from relay import sdp, tree
 from relay.errors import HandshakeFailed, Refused
+from relay.ladder import Ladder
 from relay.parents import Parent, Parents
 from relay.peer import CLOSED, Peer
 from relay.pull import Puller
@@ -74,6 +75,7 @@ class Session:
     viewer: Viewer | None = None
     source: Source | None = None
     publisher: Publisher | None = None
+    ladder: Ladder | None = None
     relay_id: str = ""
     have: dict[int, int] = field(default_factory=dict)
     answer: str = ""
@@ -92,6 +94,7 @@ class Channel:
         self.puller: Puller | None = None
         self.last_pull_source: Source | None = None
         self.push: Link | None = None
+        self.ladder: Session | None = None
         self.on_air = asyncio.Event()
         self.sessions: set[Session] = set()
         self.fed_by = ""
@@ -109,8 +112,10 @@ class Channel:
 
     # ------------------------------------------------------------ tracks
 
-    def use_formats(self, legs: list[Leg]) -> Stream:
+    def use_formats(self, legs: list[Leg], *, entering: bool = False) -> Stream:
         """The stream for these legs: the present one if it has the same tracks, else a new one.
+
+        `entering`: they are of a publisher here, not of another node (see `extend`).
 
         A change of codec cannot be told to a viewer within its session: the viewers of the old
         stream are ended and come again by themselves.
@@ -121,10 +126,11 @@ class Channel:
             present = {kind: track.format.codec for kind, track in stream.tracks.items()}
             if wanted == present:
                 for leg in legs:
-                    self.extend(stream, leg)
+                    self.extend(stream, leg, entering=entering)
                 return stream
             log.info("formats-changed stream=%s from=%s to=%s", self.name, present, wanted)
             self.end_viewers("the broadcast changed its format")
+            self.end_ladder("the broadcast changed its format")
             self._port.call(self._port.remove_forwarder, stream)
         tracks = [
             Track(leg.format, layer.ssrc or self.new_ssrc(), layer.rid)
@@ -140,8 +146,13 @@ class Channel:
         self._port.call(self._port.add_forwarder, self.stream)
         return self.stream
 
-    def extend(self, stream: Stream, leg: Leg) -> None:
-        """Let a stream have the layers of a leg that it does not have yet."""
+    def extend(self, stream: Stream, leg: Leg, *, entering: bool = False) -> None:
+        """Let a stream have the layers of a leg that it does not have yet.
+
+        Between nodes a layer is known by its SSRC. One that is `entering` here may name its layers
+        otherwise than the last one did: the tracks that there are take the new names, the largest
+        picture first.
+        """
         if not leg.layers:
             return
         main = stream.tracks[leg.format.kind]
@@ -149,10 +160,29 @@ class Channel:
             # A picture that had one layer: that is the largest of those to come.
             main.rid = leg.layers[-1].rid
         known = {t.rid for t in stream.layers}
+        by_ssrc = {t.ssrc: t for t in stream.layers}
+        names = {layer.rid for layer in leg.layers}
+        free = [t for t in reversed(stream.layers) if entering and t.rid not in names]
         for layer in reversed(leg.layers):
-            if layer.rid not in known:
+            same = by_ssrc.get(layer.ssrc)
+            if same is not None:
+                same.rid = layer.rid
+            elif layer.rid in known:
+                continue
+            elif free:
+                free.pop(0).rid = layer.rid
+            else:
                 track = Track(main.format, layer.ssrc or self.new_ssrc(), layer.rid)
                 self._port.call(stream.add_layer, track)
+
+    def end_ladder(self, why: str) -> None:
+        """Do without the layers that a ladder makes; it may come again by itself."""
+        session, self.ladder = self.ladder, None
+        if session is not None and session.ladder is not None:
+            self._port.call(session.ladder.end)
+            session.peer.why = session.peer.why or why
+            if session.task is not None:
+                session.task.cancel()
 
     def end_viewers(self, why: str) -> None:
         """End all viewing sessions; each tells its peer."""
@@ -192,7 +222,8 @@ class Channel:
         self.sessions.add(session)
         self._idle_since_s = None
         self._port.add(session.peer)
-        run = self._run_publisher if session.kind == "whip" else self._run_viewer
+        runs = {"whip": self._run_publisher, "whep": self._run_viewer, "ladder": self._run_ladder}
+        run = runs[session.kind]
         session.task = asyncio.create_task(run(session), name=f"{session.kind}-{session.id}")
         self.tasks.add(session.task)
         session.task.add_done_callback(self._task_ended)
@@ -212,6 +243,21 @@ class Channel:
             self._port.call(stream.remove_viewer, viewer)
             await self._close(session)
 
+    async def _run_ladder(self, session: Session) -> None:
+        peer, ladder = session.peer, session.ladder
+        assert ladder is not None
+        try:
+            await peer.connect()
+            self._port.call(ladder.begin)
+            await peer.closed.wait()
+        except HandshakeFailed as exc:
+            peer.why = str(exc)
+        finally:
+            self._port.call(ladder.end)
+            if self.ladder is session:
+                self.ladder = None
+            await self._close(session)
+
     async def _run_publisher(self, session: Session) -> None:
         peer, source = session.peer, session.source
         assert source is not None
@@ -222,6 +268,8 @@ class Channel:
                 # The stream now comes from here; what the parent sends would be other numbers.
                 self._pulling.cancel()
                 self._pulling = self.puller = None
+            if source.layered:
+                self.end_ladder("the publisher sends layers of its own")
             # A node that pushes again goes on in the line of the same publisher.
             anew = session.publisher != self.last_publisher
             self.publisher, self.last_publisher = session, session.publisher
@@ -385,6 +433,7 @@ class Channel:
         """
         if self.publisher is not None:
             self.publisher.peer.lost("superseded by a newer publisher elsewhere")
+        self.end_ladder("the stream comes from the parent now")
         stream, refused = self.stream, None
         if stream is not None and self.viewers:
             self._port.call(stream.detach)
@@ -405,6 +454,8 @@ class Channel:
         assert stream is not None
         uplink = parent.uplink
         viewer = Viewer(stream, link.peer, {g.format.kind: g for g in link.legs}, is_relay=True)
+        # What a ladder makes here stays here and below: the parent may have a ladder of its own.
+        viewer.takes = frozenset(t.rid for t in stream.layers if not t.on_demand)
         try:
             # Until the publisher is really there, the parent keeps the one it has.
             await self.on_air.wait()
@@ -457,24 +508,29 @@ def push_legs(stream: Stream) -> list[Leg]:
     legs = []
     for index, track in enumerate(stream.tracks.values()):
         fmt = Format(track.kind, track.format.codec, track.format.fmtp)
-        layers = egress_layers(stream) if track.kind == "video" else ()
+        layers = egress_layers(lasting_layers(stream)) if track.kind == "video" else ()
         repair = Channel.new_ssrc() if track.kind == "video" else 0
         leg = sdp.node_leg(str(index), fmt, track.ssrc, repair)
         legs.append(replace(leg, layers=layers, rtx_ssrc=leg_repair(layers, track.ssrc) or repair))
     return legs
 
 
-def egress_layers(stream: Stream, present: tuple[Layer, ...] = ()) -> tuple[Layer, ...]:
+def lasting_layers(stream: Stream) -> list[Track]:
+    """The layers of a stream that flow whether they are watched or not."""
+    return [t for t in stream.layers if not t.on_demand]
+
+
+def egress_layers(tracks: list[Track], present: tuple[Layer, ...] = ()) -> tuple[Layer, ...]:
     """How the layers of a stream are told to a node; none if there is only one.
 
     Layers in `present` keep the SSRC that their repeats have.
     """
-    if len(stream.layers) < 2:
+    if len(tracks) < 2:
         return ()
     repairs = {n.ssrc: n.rtx_ssrc for n in present}
     return tuple(
         Layer(t.rid, t.ssrc, repairs.get(t.ssrc) or Channel.new_ssrc(), round(t.known_bps))
-        for t in stream.layers
+        for t in tracks
     )
 
 

@@ -7,8 +7,10 @@ import logging
 import signal
 import socket
 from collections.abc import Mapping
+from http import HTTPStatus
 from pathlib import Path
 
+import aiohttp
 import ifaddr
 
 from media.clock import ScriptedWall, SystemWall, Wall
@@ -34,6 +36,37 @@ async def run(settings: StationSettings, environ: Mapping[str, str]) -> None:
     loop.add_signal_handler(signal.SIGINT, stop.set)
     station = Station(await asyncio.to_thread(config, settings), wall(environ))
     await station_app.serve(station, host=settings.host, port=settings.port, stop=stop)
+
+
+class NotCarried(Exception):
+    """No courses went to the stick or came from it. The text is one sentence."""
+
+
+async def carry(settings: StationSettings, action: str, stick: Path) -> str:
+    """Has the running box carry its courses to or from a stick; what came of it, in words.
+
+    Raises NotCarried.
+    """
+    host = settings.host if settings.is_loopback else "127.0.0.1"
+    url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}/api/station/parcel"
+    body = {"action": action, "folder": str(await asyncio.to_thread(stick.resolve))}
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
+    try:
+        async with aiohttp.ClientSession(timeout=timeout) as http, http.post(url, json=body) as got:
+            told = await got.json()
+            if got.status != HTTPStatus.OK:
+                raise NotCarried(str(told.get("error", f"the box answers {got.status}")))
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        raise NotCarried(
+            f"no box answers at {url}: start it, or give its --port ({error})"
+        ) from error
+    lines = [
+        f"{len(told['courses'])} courses, {told['copied']} pieces copied "
+        f"({told['copied_bytes'] / 1e6:.1f} MB), {told['present']} were there already, "
+        f"{told['bad']} were bad",
+        *told["problems"],
+    ]
+    return "\n".join(lines)
 
 
 def wall(environ: Mapping[str, str]) -> Wall:
@@ -72,6 +105,7 @@ def config(settings: StationSettings) -> StationConfig:
         update_command=tuple(settings.update_command),
         version=__version__,
         port=settings.port,
+        neighbours=settings.neighbours,
         lan_url="" if settings.is_loopback else _lan_url(settings.host, settings.port),
     )
 

@@ -217,7 +217,7 @@ def _relay(args: argparse.Namespace) -> int:
         county = None if number else await asyncio.to_thread(_open_county, settings)
         await app.serve(
             node, host=http_host, port=relay.port, drain_s=relay.drain_s, team=team,
-            recorded=recorded, cache=settings.cache, room=room, county=county,
+            recorded=recorded, cache=settings.cache, county=county, room=room,
         )  # fmt: skip
 
     try:
@@ -263,6 +263,13 @@ def _load_settings(args: argparse.Namespace, table: str = "relay") -> Settings:
 
 
 def _station_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "carry",
+        nargs="?",
+        choices=["export", "import"],
+        help="carry the courses of a running box to a stick, or from one",
+    )
+    parser.add_argument("stick", nargs="?", type=Path, metavar="FOLDER", help="where the stick is")
     _settings_arguments(parser, "station")
     parser.add_argument("--verbose", action="store_true", help="log what helps to find a fault")
 
@@ -274,6 +281,14 @@ def _station(args: argparse.Namespace) -> int:
     from relay.errors import SettingError
     from web import box
 
+    if args.carry:
+        if args.stick is None:
+            raise UsageError(f"say which folder: terrace station {args.carry} /media/stick")
+        try:
+            print(asyncio.run(box.carry(settings.station, args.carry, args.stick)))
+        except box.NotCarried as error:
+            raise CommandFailed(str(error)) from error
+        return 0
     try:
         asyncio.run(box.run(settings.station, os.environ))
     except SettingError as error:
@@ -344,6 +359,18 @@ def _ingest(args: argparse.Namespace) -> int:
     from web import ingest
 
     return ingest.run(args)
+
+
+def _ladder_arguments(parser: argparse.ArgumentParser) -> None:
+    from media import live_ladder
+
+    live_ladder.add_arguments(parser)
+
+
+def _ladder(args: argparse.Namespace) -> int:
+    from media import live_ladder
+
+    return live_ladder.run(args)
 
 
 def _token_arguments(parser: argparse.ArgumentParser) -> None:
@@ -588,6 +615,14 @@ COMMANDS = {
         "The course goes into the library that [library] of the settings names, and can be played "
         "as soon as its best rendition is made. Given the same file again, it goes on where it "
         "was stopped.",
+    ),
+    "ladder": Command(
+        "make the lower layers of a stream whose publisher sends one picture only",
+        "terrace ladder http://127.0.0.1:8710/whip/lecture",
+        _ladder_arguments,
+        _ladder,
+        "Runs beside the node where the stream enters. It decodes and encodes only while the line "
+        "of a viewer is too thin for the whole picture.",
     ),
     "token": Command(
         "issue a token that lets its bearer publish, view or relay",

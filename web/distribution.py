@@ -22,7 +22,7 @@ from typing import Final, Protocol
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from media.blob import Blob, attachment_blob, manifest_blob, rendition_blobs
+from media.blob import Blob, attachment_blob, manifest_blob
 from media.cache import Cache
 from media.course import Attachment, Course
 from media.errors import CacheError, DiskFull, FetchError, NotThere, Refusal
@@ -50,6 +50,8 @@ CORS: Final = {
     "Access-Control-Expose-Headers": "Content-Range, ETag, Accept-Ranges, Retry-After",
 }
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Parts = Callable[[int, int], Sequence[tuple[Blob, int, int]]]
+"""The blobs that hold bytes from the first up to the second, and from where to where in each."""
 
 
 class NodeConfig(Protocol):
@@ -187,7 +189,7 @@ class Distribution:
         if rendition is None:
             raise NotThere(f"The course {entry.course.id} has no such rendition.")
         blob = manifest_blob(entry.course.id, rendition)
-        return await self._file(request, [blob], "application/jose", f'"{blob.sha256[:32]}"')
+        return await self._small_file(request, blob, "application/jose")
 
     async def attachment(self, request: web.Request) -> web.StreamResponse:
         """GET the poster or subtitles of a course."""
@@ -198,34 +200,37 @@ class Distribution:
             raise NotThere(f"The course {entry.course.id} has no file {name}.")
         blob = attachment_blob(entry.course.id, found)
         kind = _FILE_TYPES[Path(name).suffix]
-        return await self._file(request, [blob], kind, f'"{blob.sha256[:32]}"')
+        return await self._small_file(request, blob, kind)
 
     async def rendition(self, request: web.Request) -> web.StreamResponse:
         """GET /courses/{id}/{rendition}.mp4, whole or a range."""
         entry = await self._entry(request)
         mirror = await self.mirror()
         name = request.match_info["rendition"]
-        manifest = await mirror.manifest(entry.course, name, within_s=PIECE_WITHIN_S)
+        listing = await mirror.listing(entry.course, name, within_s=PIECE_WITHIN_S)
         rendition = entry.course.rendition(name)
         assert rendition is not None
-        kind = "video/mp4" if manifest.width else "audio/mp4"
+        kind = "video/mp4" if listing.manifest.width else "audio/mp4"
         etag = f'"{rendition.manifest_sha256[:32]}"'
-        return await self._file(request, rendition_blobs(manifest), kind, etag)
+        size = listing.manifest.size_bytes
+        return await self._file(request, size, listing.parts, kind, etag)
+
+    async def _small_file(self, request: web.Request, blob: Blob, kind: str) -> web.StreamResponse:
+        """A file that is one blob. It is here before its length is told."""
+        path = await (await self.mirror()).fetcher.fetch(blob, within_s=PIECE_WITHIN_S)
+        size = blob.size_bytes or (await asyncio.to_thread(path.stat)).st_size
+        return await self._file(
+            request, size, lambda first, end: [(blob, first, end)], kind, f'"{blob.sha256[:32]}"'
+        )
 
     async def _file(
-        self, request: web.Request, blobs: Sequence[Blob], kind: str, etag: str
+        self, request: web.Request, size: int, parts: Parts, kind: str, etag: str
     ) -> web.StreamResponse:
-        """A file that consists of these blobs, or the range of it that is asked for."""
+        """A file of `size` bytes that consists of blobs, or the range of it that is asked for."""
         mirror = await self.mirror()
         headers = _headers(etag) | {"Content-Type": kind, "Accept-Ranges": "bytes"}
         if ranges.matches(request.headers.get("If-None-Match"), etag):
             return web.Response(status=304, headers=headers)
-        if not blobs[0].size_bytes:
-            # Only its digest is known, so it must be here before its length can be told.
-            path = await mirror.fetcher.fetch(blobs[0], within_s=PIECE_WITHIN_S)
-            length = (await asyncio.to_thread(path.stat)).st_size
-            blobs = [Blob(blobs[0].sha256, length, blobs[0].path)]
-        size = sum(blob.size_bytes for blob in blobs)
         asked = request.headers.get("Range")
         if not ranges.holds(request.headers.get("If-Range"), etag):
             asked = None
@@ -240,19 +245,16 @@ class Distribution:
         response = web.StreamResponse(status=206 if span else 200, headers=headers)
         if request.method == "HEAD":
             return response
-        return await self._send(request, response, mirror, blobs, first, end)
+        return await self._send(request, response, mirror, parts(first, end))
 
     async def _send(
         self,
         request: web.Request,
         response: web.StreamResponse,
         mirror: Mirror,
-        blobs: Sequence[Blob],
-        first: int,
-        end: int,
+        parts: Sequence[tuple[Blob, int, int]],
     ) -> web.StreamResponse:
         self.served.requests += 1
-        parts = _parts(blobs, first, end)
         async with _ahead(mirror.fetcher, [blob for blob, _, _ in parts]) as paths:
             # What fails at once gets a status and a sentence. What takes longer is waited for by a
             # client that knows by the headers that this node is alive.
@@ -342,17 +344,6 @@ async def _ahead(fetcher: Fetcher, blobs: Sequence[Blob]) -> AsyncIterator[_Ahea
             ahead.stop()
     if failed is not None:
         raise failed
-
-
-def _parts(blobs: Sequence[Blob], first: int, end: int) -> list[tuple[Blob, int, int]]:
-    """The blobs that hold bytes `first` to `end` of their file, and from where to where in each."""
-    parts, offset = [], 0
-    for blob in blobs:
-        start, stop = max(first - offset, 0), min(end - offset, blob.size_bytes)
-        if start < stop:
-            parts.append((blob, start, stop))
-        offset += blob.size_bytes
-    return parts
 
 
 def _attachments(course: Course) -> list[Attachment]:

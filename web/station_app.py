@@ -27,7 +27,7 @@ never looks at its browser's own clock.
      "coming": [up to five {"id", "title", "kind", "starts_at", "duration_s",
                  "state": "ready" | "fetching" | "waiting" | "late" | "missing" | "live" |
                           "live-offline", "percent": 0-100 | null, "ready_at": float | null,
-                 "poster"}],
+                 "poster", "src", "subtitles", "whep"}],
      "countdown_s": float | null, "changes_at": float | null,
      "line": {"up": true, "since": 0.0},
      "faults": [{"code", "about", "since", "values": {}, "sentence"}],
@@ -53,12 +53,14 @@ of `media.faults`; pages translate `fault.<code>` with `values`.
     GET  /api/time                {"unix_s", "doubt"}: for a neighbour whose clock is in doubt
     POST /whep/{stream}, PATCH, DELETE   passed on to the county with the box's token
     GET  /courses/...             as on every node
+    POST /api/station/parcel      {"action": "export" | "import", "folder"}: courses to or from a
+                                  stick (`media.parcel`), from this machine only -> its Outcome
     GET  /healthz                 200, or 503 when a part of the daemon hangs
 
 A play in a logbook: {"id", "item", "title", "kind", "planned_at", "planned_s", "started_at",
 "ended_at", "played_s", "gaps": [{"from", "to", "why": "late" | "line" | "missing" | "stalled" |
-"no-television" | "restart"}], "head_count": int | null, "present": int | null,
-"absent": int | null, "acknowledged": bool}.
+"error" | "no-television" | "restart" | "clock" | "other-item"}], "head_count": int | null,
+"present": int | null, "absent": int | null, "acknowledged": bool}.
 """
 
 from __future__ import annotations
@@ -71,7 +73,9 @@ import re
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Final, TypeVar
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -80,7 +84,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from media import kiosk
 from media.clock import EARLIEST_S, Heard
-from media.errors import CacheError, NotThere
+from media.errors import CacheError, MediaError, NotThere
 from media.logbook import MAX_ROLL, Attendance, Present
 from media.mirror import Entry, Mirror
 from media.proof import Report
@@ -131,6 +135,11 @@ class _Attendance(_Body):
     roll: tuple[Present, ...] = Field(default=(), max_length=MAX_ROLL)
 
 
+class _Parcel(_Body):
+    action: Literal["export", "import"]
+    folder: str = Field(min_length=1, max_length=1000)
+
+
 class Refusal(Exception):
     """A request that is not granted: its HTTP status and one sentence."""
 
@@ -177,6 +186,7 @@ class Box:
             ("GET", "/api/station/status", self.status),
             ("GET", "/api/station/logbook", self.logbook),
             ("GET", "/api/station/screenshot.jpg", self.picture),
+            ("POST", "/api/station/parcel", self.parcel),
             ("GET", "/api/time", self.time),
             ("GET", "/healthz", self.healthz),
         ]
@@ -424,6 +434,16 @@ class Box:
             body=body, content_type="image/jpeg", headers={"Cache-Control": "no-store"}
         )
 
+    async def parcel(self, request: web.Request) -> web.StreamResponse:
+        """Carries courses to a stick, or takes over what is on one."""
+        _require_local(request)
+        body = await _read(request, _Parcel)
+        try:
+            outcome = await self.station.carry(body.action, Path(body.folder))
+        except MediaError as error:
+            raise Refusal(400, f"{error}.") from error
+        return _json(asdict(outcome))
+
     async def time(self, request: web.Request) -> web.StreamResponse:
         """What time this box believes, for a neighbour."""
         doubt = self.station.doubt()
@@ -485,16 +505,9 @@ class BoxCourses(distribution.Distribution):
     def __init__(self, station: Station) -> None:
         super().__init__(_Reach(station), CacheSettings(), ())
         self._station = station
-        self._known: tuple[object, Mirror] | None = None
 
     async def mirror(self) -> Mirror:
-        station = self._station
-        if station.identity is None:
-            raise NotThere("This box belongs to no county yet, so it has no courses.")
-        if self._known is None or self._known[0] is not station.identity:
-            mirror = Mirror(station.cache, station.stock.fetcher, station.library_keys())
-            self._known = station.identity, mirror
-        return self._known[1]
+        return self._station.mirror()
 
     async def _entry(self, request: web.Request) -> Entry:
         course_id = request.match_info["course"]

@@ -113,6 +113,6 @@ def test_the_folder_s_readme_names_every_file() -> None:
 
 def test_every_setting_is_in_the_table_of_the_web_package() -> None:
     readme = (DEPLOY.parent / "web" / "README.md").read_text()
-    for table in ("relay", "library", "cache"):
+    for table in TABLES:
         for name in TABLES[table].model_fields:
             assert f"| `{name}` | `{environment_name(name, table)}` |" in readme, (table, name)

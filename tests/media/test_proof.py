@@ -150,3 +150,12 @@ def test_an_item_that_was_talked_over_has_two_plays_and_no_second_is_told_twice(
         ("news", 10, [(0, 20, "other-item")]),
         ("rice", 30, [(0, 30, "other-item")]),
     ]
+
+
+def test_a_page_that_begins_a_moment_before_the_box_is_heard() -> None:
+    witness = Witness(T - 100)
+    witness.report(T + 0.01, 0, Report("playing", "rice", T + 0.01))
+    witness.expect(T + 0.02, 0.01, ITEM)
+    witness.report(T + 2, 2, Report("playing", "rice", T + 2))
+    (play,) = witness.expect(T + 60, 6, None)
+    assert played(play).started_at == T + 0.01

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from media import pairing, programme, signed
@@ -17,9 +19,11 @@ from media.county import County, Unknown
 from media.errands import Errands, NoLine
 from media.logbook import Played
 from media.rounds import Rounds
-from tests.media.lessons import Lesson, lesson, library
+from tests.media.lessons import Lesson, lesson, library, serving
 from tests.web import village
 from tests.web.village import DAY, STATION, box, county_node, fill, give, pair, script, timetable
+from web.box import NotCarried, carry
+from web.station_settings import StationSettings
 
 HOUR = 3600.0
 LENGTH_S = 96.0
@@ -70,7 +74,8 @@ async def test_a_day_without_a_line_is_played_on_time_and_written_down_to_the_se
     async with box(tmp_path / "box", script(moments), "http://127.0.0.1:9") as here:
         end = 3 * HOUR + LENGTH_S + 2
         await here.until(lambda state: state["now"] > DAY + end)
-        book = await here.get("/api/station/logbook?month=2026-11")
+        of_month = "/api/station/logbook?month=2026-11"
+        book = await here.until(lambda told: len(told["plays"]) == 3, of_month)
         shows = here.television.shows
 
     for n in range(1, 4):
@@ -408,3 +413,75 @@ async def test_a_county_that_lost_its_book_gets_everything_back(
         node.county.remove(STATION)
         with pytest.raises(Unknown, match="must be paired again"):
             node.county.report(STATION, "x", DAY)
+
+
+async def test_a_live_class_goes_through_the_box_with_the_box_s_token(
+    tmp_path: Path, rice: Lesson
+) -> None:
+    """The page needs no token; a dead line is told in the answer and on the screen."""
+    asked: list[tuple[str, str, str]] = []
+
+    async def whep(request: web.Request) -> web.Response:
+        asked.append((request.method, request.path, request.headers.get("Authorization", "")))
+        if request.method == "DELETE":
+            return web.Response(status=200)
+        assert await request.text() == "v=0"
+        headers = {"Location": "/whep/hall/s1", "ETag": '"e"'}
+        return web.Response(
+            status=201, text="v=0 answer", content_type="application/sdp", headers=headers
+        )
+
+    above = web.Application()
+    above.router.add_route("*", "/whep/{rest:.+}", whep)
+    live = {"id": "hall", "kind": "live", "stream": "hall", "at": HOUR, "duration_s": 600}
+    county = ready(tmp_path, rice, timetable([live]))
+    county.close()
+    (tmp_path / "box" / "state.json").write_text('{"token": "secret"}')
+    wall = ScriptedWall([(0, DAY + HOUR + 30)], synchronised=True)
+    async with (
+        serving(above) as url,
+        box(tmp_path / "box", wall, url, television=False) as here,
+        aiohttp.ClientSession(here.url) as page,
+    ):
+        state = await here.get()
+        assert (state["show"], state["current"]["whep"]) == ("live", "/whep/hall")
+        answer = await page.post("/whep/hall", data="v=0")
+        assert answer.status == 201
+        assert answer.headers["Location"] == "/whep/hall/s1"
+        assert await answer.text() == "v=0 answer"
+        assert (await page.delete("/whep/hall/s1")).status == 200
+        assert (await page.post("/whep/..%2fapi", data="v=0")).status == 404
+    assert asked == [
+        ("POST", "/whep/hall", "Bearer secret"), ("DELETE", "/whep/hall/s1", "Bearer secret")
+    ]  # fmt: skip
+    async with box(tmp_path / "box", wall, "http://127.0.0.1:9", television=False) as here:
+        async with aiohttp.ClientSession(here.url) as page:
+            answer = await page.post("/whep/hall", data="v=0")
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "2")
+        state = await here.get()
+        assert (state["line"]["up"], state["current"]["trouble"]) == (False, "line")
+
+
+async def test_a_stick_carries_courses_from_one_box_to_another(
+    tmp_path: Path, rice: Lesson
+) -> None:
+    county = ready(tmp_path, rice, timetable(CLASSES))
+    shutil.copytree(tmp_path / "box", tmp_path / "other")
+    county.close()
+    await fill(tmp_path / "box", rice)
+    wall = ScriptedWall([(0, DAY)], synchronised=True)
+    stick = tmp_path / "stick"
+    async with box(tmp_path / "box", wall, television=False) as here:
+        carried = await carry(_port_of(here), "export", stick)
+        assert carried.startswith("1 courses")
+    async with box(tmp_path / "other", wall, television=False) as here:
+        assert (await here.get())["coming"][0]["state"] == "missing"
+        carried = await carry(_port_of(here), "import", stick)
+        assert "0 were bad" in carried
+        assert (await here.until(lambda s: s["coming"][0]["state"] == "ready"))["show"] == "idle"
+        with pytest.raises(NotCarried, match="holds no courses"):
+            await carry(_port_of(here), "import", tmp_path / "nowhere")
+
+
+def _port_of(here: village.Box) -> StationSettings:
+    return StationSettings(port=int(here.url.rpartition(":")[2]))

@@ -143,6 +143,15 @@ function showBar() {
 /* ---- the rounds ---- */
 
 let isDue = false;
+let startTimer = 0;
+
+/** Look again at the very moment at which the next item begins, not up to a round later. */
+function lookAtStart(now) {
+  const [next] = comeNext(told, now);
+  const waitMs = next ? ((next.startsAt - now) / clock.rate) * 1000 : Infinity;
+  clearTimeout(startTimer);
+  if (waitMs < 2 * TICK_EVERY_MS) startTimer = setTimeout(tick, waitMs + 1);
+}
 
 /** A picture has changed: look at once, but not from within the change. */
 function soon() {
@@ -182,6 +191,7 @@ function tick() {
   showNote(shown.note ? t(`tv.note.${shown.note}`) : doubt);
   byId("sound").hidden = !(recorded.soundIsBlocked || livePicture.soundIsBlocked);
   report(item, now);
+  lookAtStart(now);
 }
 
 /** Tell the box what is really to be seen: its logbook and its watchdog live by this. */
