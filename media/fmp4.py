@@ -30,6 +30,8 @@ _KEY: Final = 0x02000000
 _NOT_KEY: Final = 0x01010000
 _MATRIX: Final = struct.pack("!9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 _UNDEFINED_LANGUAGE: Final = 0x55C4
+_row: Final = struct.Struct("!IIIi")
+"""Of a `trun`: duration, size, flags, how much later shown than decoded."""
 
 
 class BoxError(ValueError):
@@ -70,7 +72,8 @@ class Moved:
     """A segment as it stands in a joined file, and what of it was found on the way."""
 
     data: bytearray
-    tracks: set[int] = field(default_factory=set)
+    ends_s: dict[int, float] = field(default_factory=dict)
+    """When each track's last sample ends."""
 
 
 def box(kind: bytes, *parts: bytes) -> bytes:
@@ -209,9 +212,7 @@ def _traf(run: Run, offset: int) -> bytes:
     tfhd = full_box(b"tfhd", 0, 0x20000, struct.pack("!I", run.track_id))
     tfdt = full_box(b"tfdt", 1, 0, struct.pack("!Q", run.start))
     rows = b"".join(
-        struct.pack(
-            "!IIIi", s.duration, len(s.data), _KEY if s.keyframe else _NOT_KEY, s.shown_after
-        )
+        _row.pack(s.duration, len(s.data), _KEY if s.keyframe else _NOT_KEY, s.shown_after)
         for s in run.samples
     )
     trun = full_box(b"trun", 1, 0xF01, struct.pack("!Ii", len(run.samples), offset), rows)
@@ -305,7 +306,7 @@ def moved(data: bytes, number: int, later_ms: int) -> Moved:
         out.data += data[begin - 8 : end]
         if kind == b"moof":
             _move(out, at + 8, len(out.data), number, later_ms)
-    if not out.tracks:
+    if not out.ends_s:
         raise BoxError("a segment holds no track")
     return out
 
@@ -322,5 +323,13 @@ def _move(out: Moved, at: int, end: int, number: int, later_ms: int) -> None:
                 elif inner == b"tfdt" and ends - start == 12 and track_id in RATES:
                     later = later_ms * RATES[track_id] // 1000
                     time = int.from_bytes(out.data[start + 4 : ends], "big") + later
+                    if time >> 63:
+                        raise BoxError("a segment's time is beyond all time")
                     out.data[start + 4 : ends] = time.to_bytes(8, "big")
-                    out.tracks.add(track_id)
+                    out.ends_s[track_id] = time / RATES[track_id]
+                elif inner == b"trun" and track_id in out.ends_s:
+                    rows = out.data[start + 12 : ends]
+                    if len(rows) % 16:
+                        raise BoxError("a segment's table of samples is cut")
+                    ticks = sum(row[0] for row in _row.iter_unpack(rows))
+                    out.ends_s[track_id] += ticks / RATES[track_id]

@@ -19,7 +19,7 @@ from .plan import PLAIN_FORMATS, VideoFacts, fit
 
 SEGMENT_S: Final = 4.0
 SHORTEST_S, LONGEST_S = 2.0, 6.0
-TOLERATED_S: Final = 10.0
+TOLERATED_S: Final = 6.5
 """A source whose keyframes are further apart than this is encoded anew, not passed through."""
 MOST_FPS: Final = 30
 
@@ -60,7 +60,7 @@ class Rung:
 
     @property
     def width(self) -> int:
-        return self.height * 16 // 9
+        return -(-self.height * 8 // 9) * 2
 
 
 RUNGS: Final = (
@@ -136,8 +136,8 @@ def made_of(facts: VideoFacts | None, *, has_sound: bool, passed: bool = False) 
             box = (rung.width, rung.height)
             # A picture taller than wide gets the same number of pixels, turned.
             width, height = fit(*shown, *(box if shown[0] >= shown[1] else box[::-1]))
-            if made and (width, height) == (made[-1].width, made[-1].height):
-                break
+            if made and width * height < 1.2 * made[-1].width * made[-1].height:
+                break  # hardly larger than the one below: it would only cost bytes
             voice = rung.voice if has_sound else None
             video_bps = rung.total_bps - (voice.bitrate_bps if voice else 0)
             made.append(Made(rung.name, width, height, video_bps, voice, rung.preset))
@@ -170,8 +170,7 @@ class Scan:
     keyframes_s:  when pictures begin that need none before them, from the first picture on
     end_s:        when the last picture ends, from the first picture on
     size_bytes:   of all pictures
-    open:         a picture shown before a keyframe comes after it, or its setup changes: it cannot
-                  be cut there
+    open:         pictures are not in the order in which they are shown, or their setup changes
     """
 
     keyframes_s: tuple[float, ...]
@@ -192,7 +191,7 @@ def why_not_passed(facts: VideoFacts, scan: Scan) -> str | None:
     if facts.height > best.height or facts.width > best.width:
         return f"it is larger than {best.width}x{best.height}"
     if scan.open or not scan.keyframes_s or scan.end_s <= 0:
-        return "it cannot be cut at its keyframes"
+        return "its pictures are reordered, or change their size"
     # Twice as much is worth the quality and the time that it saves; more is not on thin lines.
     if scan.size_bytes * 8 / scan.end_s > 2 * best.total_bps:
         return f"its bitrate is above {2 * best.total_bps / 1e6:g} Mbit/s"

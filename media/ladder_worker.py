@@ -28,7 +28,7 @@ from .probe import decoded, video_stream
 from .scan import Plan, open_source, plan_of
 from .sounds import Block, Sounds
 
-NICENESS: Final = 10
+NICENESS: Final = 5
 """Below the relay and everything else that someone waits for."""
 
 PLAN_FILE: Final = "plan.json"
@@ -311,9 +311,11 @@ class _Pass:
 
     def _say(self, before: float, share: float) -> None:
         now = time.monotonic()
-        if self._plan.duration_s and now - self._said_at > _SAY_EVERY_S:
+        if now - self._said_at > _SAY_EVERY_S:
             self._said_at = now
-            done = min(1.0, max(0.0, self._end_s / self._plan.duration_s))
+            # Also said where nobody knows the whole: whoever waits sees that this process lives.
+            whole_s = self._plan.duration_s or 1e9
+            done = min(1.0, max(0.0, self._end_s / whole_s))
             say(Progress(done=round(before + share * done, 4)))
 
 

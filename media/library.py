@@ -19,7 +19,7 @@ import hashlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -30,7 +30,7 @@ from . import signed
 from .course import Attachment, Course, Rendition
 from .errors import MediaError
 from .manifest import Manifest
-from .objects import NotThere, Objects
+from .objects import NoSuchObject, Objects
 from .search import Index
 
 log = logging.getLogger("media.library")
@@ -84,7 +84,7 @@ class Shelf(Protocol):
     async def manifest(self, course_id: str, rendition: str) -> SignedManifest:
         """The manifest of one rendition of a course."""
 
-    def media(self, manifest: Manifest, start: int, end: int) -> AsyncIterator[bytes | memoryview]:
+    def media(self, manifest: Manifest, start: int, end: int) -> AsyncGenerator[bytes | memoryview]:
         """Bytes `start` up to, not including, `end` of the rendition's file, in parts."""
 
     async def attachment(self, course_id: str, file: str) -> bytes:
@@ -150,12 +150,17 @@ class Library:
 
     async def media(
         self, manifest: SignedManifest, start: int, end: int
-    ) -> AsyncIterator[bytes | memoryview]:
-        """Bytes of a rendition's file, in parts. Raises NotThere if it was replaced since."""
+    ) -> AsyncGenerator[bytes | memoryview]:
+        """Bytes of a rendition's file, in parts. Raises NoSuchObject if it was replaced since."""
         one = manifest.manifest
         key = _media_key(one.course, one.rendition, manifest.sha256)
         async for part in self.objects.stream(key, start, end):
             yield part
+
+    def media_path(self, manifest: SignedManifest) -> Path | None:
+        """The rendition's file, where it is one of this machine; there or not."""
+        one = manifest.manifest
+        return self.objects.path_of(_media_key(one.course, one.rendition, manifest.sha256))
 
     async def attachment(self, course_id: str, file: str) -> bytes:
         """A poster or subtitles. Raises NoSuchCourse."""
@@ -187,7 +192,7 @@ class Library:
                 try:
                     text = (await self.objects.read(key)).decode("ascii", "replace")
                     course = signed.read(text, self.public_keys, signed.COURSE, Course)
-                except NotThere:
+                except NoSuchObject:
                     return  # removed since it was listed
                 except (signed.BadSignature, signed.BadDocument) as error:
                     # One bad entry must not empty the catalogue; it is named once.
@@ -254,7 +259,7 @@ class Library:
             before = signed.read(text, self.public_keys, signed.COURSE, Course)
             course = course.model_copy(update={"revision": before.revision + 1})
             old = set(_keys(before))
-        except (NotThere, signed.BadSignature, signed.BadDocument):
+        except (NoSuchObject, signed.BadSignature, signed.BadDocument):
             pass
         text = signed.sign(course, self._key(), signed.COURSE)
         await self.objects.put(key, text.encode())

@@ -18,6 +18,7 @@ import contextlib
 import logging
 import os
 import secrets
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,7 +146,7 @@ class Line:
 
 
 class Logbook:
-    """The logbook of one box. Its methods touch the disk: call them from a thread."""
+    """The logbook of one box. Its methods touch the disk: call them from threads."""
 
     def __init__(self, folder: Path, key: Ed25519PrivateKey) -> None:
         """Opens the logbook, and repairs it; `damaged` says how many lines were put aside.
@@ -159,6 +160,7 @@ class Logbook:
         self.lines: list[Line] = []
         self.acknowledged: set[str] = set()
         self._unsaved: list[Line] = []
+        self._writing = threading.RLock()
         self.damaged = 0
         self._load(key.public_key())
         self._serial = max((line.entry.serial for line in self.lines), default=0)
@@ -171,16 +173,17 @@ class Logbook:
 
     def add(self, station: str, now: float, doubt: str, body: Played | Attendance) -> Entry:
         """Writes an entry. On a full or broken disk it waits in memory; see `unsaved`."""
-        self._serial += 1
-        entry = Entry(
-            id=f"{self._start}-{self._serial}", station=station, serial=self._serial,
-            written_at=round(now, 3), doubt=doubt, body=body,
-        )  # fmt: skip
-        line = Line(entry, signed.sign(entry, self._key, signed.LOGBOOK))
-        self.lines.append(line)
-        self._unsaved = [*self._unsaved, line][-MAX_UNSAVED:]
-        self.save()
-        return entry
+        with self._writing:
+            self._serial += 1
+            entry = Entry(
+                id=f"{self._start}-{self._serial}", station=station, serial=self._serial,
+                written_at=round(now, 3), doubt=doubt, body=body,
+            )  # fmt: skip
+            line = Line(entry, signed.sign(entry, self._key, signed.LOGBOOK))
+            self.lines = [*self.lines, line]
+            self._unsaved = [*self._unsaved, line][-MAX_UNSAVED:]
+            self.save()
+            return entry
 
     @property
     def unsaved(self) -> int:
@@ -189,22 +192,23 @@ class Logbook:
 
     def save(self) -> OSError | None:
         """Appends what waits in memory; returns why it could not."""
-        if not self._unsaved:
-            return None
-        try:
-            self._append()
-        except OSError as error:
-            if not self._reserve.exists():
-                return error
-            log.warning("logbook-reserve-used why=%r", str(error))
-            self._reserve.unlink(missing_ok=True)
+        with self._writing:
+            if not self._unsaved:
+                return None
             try:
                 self._append()
-            except OSError as again:
-                return again
-        else:
-            self._make_reserve()
-        return None
+            except OSError as error:
+                if not self._reserve.exists():
+                    return error
+                log.warning("logbook-reserve-used why=%r", str(error))
+                self._reserve.unlink(missing_ok=True)
+                try:
+                    self._append()
+                except OSError as again:
+                    return again
+            else:
+                self._make_reserve()
+            return None
 
     def _append(self) -> None:
         data = b"".join(line.text.encode() + b"\n" for line in self._unsaved)
@@ -266,32 +270,41 @@ class Logbook:
                 file.write("".join(f"{one}\n" for one in new))
         return len(new)
 
+    def forget_acknowledged(self) -> None:
+        """Everything waits again: the county has lost what it held."""
+        self.acknowledged.clear()
+        with contextlib.suppress(OSError):
+            self._acknowledged_file.unlink(missing_ok=True)
+
     def prune(self, now: float) -> int:
         """Drops acknowledged entries older than KEEP_DAYS; returns how many. Raises OSError."""
-        oldest_s = now - KEEP_DAYS * 86400.0
-        kept = [
-            line
-            for line in self.lines
-            if line.entry.written_at >= oldest_s or line.entry.id not in self.acknowledged
-        ]
-        gone = len(self.lines) - len(kept)
-        if gone:
-            # An entry that is only in memory is written by this too.
-            keep.write(self._file, b"".join(line.text.encode() + b"\n" for line in kept))
-            self.lines, self._unsaved = kept, []
-            self.acknowledged &= {line.entry.id for line in kept}
-            keep.write(
-                self._acknowledged_file,
-                "".join(f"{one}\n" for one in sorted(self.acknowledged)).encode(),
-            )
-        return gone
+        with self._writing:
+            oldest_s = now - KEEP_DAYS * 86400.0
+            kept = [
+                line
+                for line in self.lines
+                if line.entry.written_at >= oldest_s or line.entry.id not in self.acknowledged
+            ]
+            gone = len(self.lines) - len(kept)
+            if gone:
+                # An entry that is only in memory is written by this too.
+                keep.write(self._file, b"".join(line.text.encode() + b"\n" for line in kept))
+                self.lines, self._unsaved = kept, []
+                self.acknowledged &= {line.entry.id for line in kept}
+                keep.write(
+                    self._acknowledged_file,
+                    "".join(f"{one}\n" for one in sorted(self.acknowledged)).encode(),
+                )
+            return gone
 
     # ------------------------------------------------------------ start
 
     def _load(self, public_key: Ed25519PublicKey) -> None:
         keep.clear_scratch(self._file.parent)
         data = self._file.read_bytes() if self._file.exists() else b""
-        good, bad = [], []
+        good: list[Line] = []
+        bad: list[bytes] = []
+        seen: set[str] = set()
         for raw in data.split(b"\n"):
             if not raw:
                 continue
@@ -299,7 +312,9 @@ class Logbook:
                 if len(raw) > MAX_LINE_BYTES:
                     raise signed.BadSignature("the line is too long")
                 entry = signed.read(raw, [public_key], signed.LOGBOOK, Entry)
-                good.append(Line(entry, raw.decode()))
+                if entry.id not in seen:
+                    good.append(Line(entry, raw.decode()))
+                seen.add(entry.id)
             except (signed.BadSignature, signed.BadDocument):
                 bad.append(raw)
         self.lines, self.damaged = good, len(bad)

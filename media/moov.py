@@ -112,7 +112,7 @@ def _video_track(picture: Picture) -> bytes:
         box(b"pasp", struct.pack("!II", 1, 1)),
     )  # fmt: skip
     media_header = full_box(b"vmhd", 0, 1, bytes(8))
-    return _track(VIDEO_ID, VIDEO_RATE, b"vide", media_header, entry, width, height)
+    return _track(VIDEO_ID, VIDEO_RATE, b"vide", media_header, entry, (width, height))
 
 
 def _audio_track(sound: Sound) -> bytes:
@@ -124,7 +124,7 @@ def _audio_track(sound: Sound) -> bytes:
         struct.pack("!HHHHI", sound.channels, 16, 0, 0, AUDIO_RATE << 16),
         full_box(b"esds", 0, 0, setup),
     )  # fmt: skip
-    return _track(AUDIO_ID, AUDIO_RATE, b"soun", full_box(b"smhd", 0, 0, bytes(4)), entry, 0, 0)
+    return _track(AUDIO_ID, AUDIO_RATE, b"soun", full_box(b"smhd", 0, 0, bytes(4)), entry)
 
 
 def _descriptor(tag: int, content: bytes) -> bytes:
@@ -136,14 +136,19 @@ def _extends(track_id: int) -> bytes:
 
 
 def _track(
-    track_id: int, rate: int, handler: bytes, media_header: bytes, entry: bytes, w: int, h: int
+    track_id: int,
+    rate: int,
+    handler: bytes,
+    media_header: bytes,
+    entry: bytes,
+    size: tuple[int, int] = (0, 0),
 ) -> bytes:
     volume = 0x100 if handler == b"soun" else 0
     tkhd = full_box(
         b"tkhd", 0, 3,
         struct.pack("!IIIII", 0, 0, track_id, 0, 0), bytes(8),
         struct.pack("!hhHH", 0, 0, volume, 0), _MATRIX,
-        struct.pack("!II", w << 16, h << 16),
+        struct.pack("!II", size[0] << 16, size[1] << 16),
     )  # fmt: skip
     mdhd = full_box(b"mdhd", 0, 0, struct.pack("!IIIIHH", 0, 0, rate, 0, _UNDEFINED_LANGUAGE, 0))
     hdlr = full_box(b"hdlr", 0, 0, bytes(4), handler, bytes(12), b"terrace\0")
@@ -154,4 +159,5 @@ def _track(
         full_box(b"stsz", 0, 0, bytes(8)),
     )
     here = box(b"dinf", full_box(b"dref", 0, 0, (1).to_bytes(4, "big"), full_box(b"url ", 0, 1)))
-    return box(b"trak", tkhd, box(b"mdia", mdhd, hdlr, box(b"minf", media_header, here, table)))
+    media = box(b"mdia", mdhd, hdlr, box(b"minf", media_header, here, table))
+    return box(b"trak", tkhd, media)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -38,7 +38,7 @@ class StoreError(MediaError):
     """The store cannot do what was asked of it now; the message says why and what to do."""
 
 
-class NotThere(StoreError):
+class NoSuchObject(StoreError):
     """There is no object under this key."""
 
 
@@ -59,6 +59,10 @@ class Objects:
         self._folder = folder
         self.said = said
         """How the store is called in messages: without keys or passwords."""
+
+    def path_of(self, key: str) -> Path | None:
+        """The file of an object that is in a folder of this machine, there or not; else None."""
+        return self._folder / _checked(key) if self._folder is not None else None
 
     async def put(self, key: str, data: bytes | Path) -> None:
         """Write an object, in the place of an older one if there is one."""
@@ -86,13 +90,13 @@ class Objects:
     async def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         """Bytes `start` up to, not including, `end` of an object; all of it if `end` is None.
 
-        Raises NotThere, and StoreError for a range outside the object.
+        Raises NoSuchObject, and StoreError for a range outside the object.
         """
         return b"".join([part async for part in self.stream(key, start, end)])
 
     async def stream(
         self, key: str, start: int = 0, end: int | None = None
-    ) -> AsyncIterator[bytes | memoryview]:
+    ) -> AsyncGenerator[bytes | memoryview]:
         """As `read`, in parts of some 256 kB."""
         try:
             if self._folder is not None:
@@ -119,16 +123,16 @@ class Objects:
                 async for part in ranged.stream(min_chunk_size=_CHUNK_BYTES):
                     yield memoryview(part)
         except FileNotFoundError as error:
-            raise NotThere(f"{self.said} has no {key}") from error
+            raise NoSuchObject(f"{self.said} has no {key}") from error
         except (BaseError, OSError) as error:
             raise self._failure(f"{key} cannot be read", error) from error
 
     async def head(self, key: str) -> Found:
-        """The size and tag of an object. Raises NotThere."""
+        """The size and tag of an object. Raises NoSuchObject."""
         try:
             meta = await obstore.head_async(self._store, _checked(key))
         except FileNotFoundError as error:
-            raise NotThere(f"{self.said} has no {key}") from error
+            raise NoSuchObject(f"{self.said} has no {key}") from error
         except (BaseError, OSError) as error:
             raise self._failure(f"{key} cannot be read", error) from error
         return _found(meta)
@@ -168,14 +172,17 @@ class Objects:
         return StoreError(f"{what} in {self.said}: {first[:200]}")
 
 
-def open_objects(setting: str) -> Objects:
+def open_objects(setting: str, *, retries: int = 5) -> Objects:
     """The store that the setting `objects` names; a folder is made if it is not there.
+
+    retries: how often a request to an S3 store is tried again.
+
 
     Raises SettingError with one sentence.
     """
     url = urlsplit(setting)
     if url.scheme == "s3":
-        return _open_s3(url.netloc, url.path.strip("/"))
+        return _open_s3(url.netloc, url.path.strip("/"), retries)
     if url.scheme == "file":
         folder = Path(unquote(url.path))
     elif len(url.scheme) > 1:
@@ -193,7 +200,7 @@ def open_objects(setting: str) -> Objects:
         raise SettingError(f"objects names {folder}, which cannot be used: {reason}") from error
 
 
-def _open_s3(bucket: str, prefix: str) -> Objects:
+def _open_s3(bucket: str, prefix: str, retries: int) -> Objects:
     if not bucket or "@" in bucket:
         raise SettingError("objects must be s3://bucket/prefix; keys come from AWS_* variables")
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
@@ -208,7 +215,7 @@ def _open_s3(bucket: str, prefix: str) -> Objects:
                 "connect_timeout": "5 seconds",
                 "timeout": "120 seconds",
             },
-            retry_config={"max_retries": 5},
+            retry_config={"max_retries": retries},
         )  # fmt: skip
     except BaseError as error:
         raise SettingError(f"objects cannot be used: {str(error).splitlines()[0]}") from error

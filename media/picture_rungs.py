@@ -4,9 +4,9 @@ Picture `n` is shown at `n / fps` of the course: the last one of the source that
 to half a picture. So a source of uneven rate, with gaps or with a late start comes out even, and
 in step with the sound. Segments begin with a keyframe and refer to nothing before it.
 
-In a file a picture's time of decoding is written as its place in the order of decoding, counted
-from the first picture of its segment: so a segment begins exactly when it is shown, and a picture
-that is decoded later than shown by that count has a negative offset (`trun`, version 1).
+There are no B-frames, so a picture is decoded when it is shown. They would save a tenth of the
+bytes, but players disagree about a file in fragments that has them: FFmpeg, and with it Chromium,
+shows it two pictures late with negative offsets, and seeks to the segment before with an edit list.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Pictures:
         """`made` are the renditions with a picture that is encoded, the largest first."""
         self._cuts = cuts
         self._shaper = Shaper(_shape(made[0], facts, cuts.fps))
-        self._encoders = [_Encoder(one, cuts, first_segment) for one in made]
+        self._encoders = [_Encoder(one, cuts) for one in made]
         self._next = cuts.first_frame(first_segment)
         self._current: av.VideoFrame | None = None
         self._shown_s = -math.inf
@@ -99,51 +99,41 @@ class Passed:
         self._name = made.name
         self._starts = [round(start * fmp4.VIDEO_RATE) for start in starts_s]
         self._origin = round(origin_s * fmp4.VIDEO_RATE)
-        self._delay: int | None = None
-        """By how much decoding comes before showing in the source; here it is none."""
-        self._held: tuple[int, int, av.Packet[av.VideoStream]] | None = None
+        self._held: tuple[int, av.Packet[av.VideoStream]] | None = None
         self._duration = fmp4.VIDEO_RATE // 25
 
     def take(self, packet: av.Packet[av.VideoStream]) -> Iterator[Coded]:
         """Take the next packet; it comes out when the one after it tells how long it lasts."""
-        if packet.pts is None or packet.dts is None or packet.time_base is None:
+        if packet.pts is None or packet.time_base is None:
             return
-        ticks = fmp4.VIDEO_RATE * packet.time_base
-        shown, read = round(packet.pts * ticks), round(packet.dts * ticks)
-        if self._delay is None:
-            self._delay = shown - read
-        start, shown = read + self._delay - self._origin, shown - self._origin
+        start = round(packet.pts * fmp4.VIDEO_RATE * packet.time_base) - self._origin
         if self._held is not None:
             if start <= self._held[0]:
                 return  # a clock that goes back
             yield self._coded(*self._held, start - self._held[0])
-        self._held = (start, shown, packet)
+        self._held = (start, packet)
 
     def finish(self) -> Iterator[Coded]:
         """The source is over."""
         if self._held is not None:
             yield self._coded(*self._held, self._duration)
 
-    def _coded(
-        self, start: int, shown: int, packet: av.Packet[av.VideoStream], duration: int
-    ) -> Coded:
+    def _coded(self, start: int, packet: av.Packet[av.VideoStream], duration: int) -> Coded:
         self._duration = duration
         # A tick of slack: keyframes were found in seconds.
         segment = max(0, bisect_right(self._starts, start + 1) - 1)
-        sample = fmp4.Sample(bytes(packet), duration, packet.is_keyframe, shown - start)
+        sample = fmp4.Sample(bytes(packet), duration, packet.is_keyframe)
         return Coded(self._name, segment, start, sample)
 
 
 class _Encoder:
     """x264 for one rendition."""
 
-    def __init__(self, made: Made, cuts: Cuts, first_segment: int) -> None:
+    def __init__(self, made: Made, cuts: Cuts) -> None:
         self.made = made
         self._cuts = cuts
         self._tick = fmp4.VIDEO_RATE / cuts.fps
         self._reformatter = VideoReformatter()
-        self._segment = first_segment - 1
-        self._decoded = 0
         codec = av.CodecContext.create("libx264", "w")
         codec.width, codec.height, codec.pix_fmt = made.width, made.height, "yuv420p"
         codec.time_base, codec.framerate = 1 / cuts.fps, cuts.fps
@@ -154,6 +144,7 @@ class _Encoder:
             "maxrate": str(made.video_bps),
             "bufsize": str(2 * made.video_bps),
             "profile": "high",
+            "bf": "0",
             # Where segments begin is said picture by picture; x264 may put in more at a new scene.
             "g": "600",
             "forced-idr": "1",
@@ -184,18 +175,13 @@ class _Encoder:
     def _coded(self, packets: Iterable[av.Packet[av.VideoStream]]) -> Iterator[Coded]:
         for packet in packets:
             number = packet.pts or 0
-            segment = self._cuts.of_frame(number)
-            if segment != self._segment:
-                self._segment, self._decoded = segment, self._cuts.first_frame(segment)
-            start = round(self._decoded * self._tick)
-            self._decoded += 1
+            start = round(number * self._tick)
             sample = fmp4.Sample(
                 moov.access_unit(bytes(packet)),
-                duration=round(self._decoded * self._tick) - start,
+                duration=round((number + 1) * self._tick) - start,
                 keyframe=packet.is_keyframe,
-                shown_after=round(number * self._tick) - start,
             )
-            yield Coded(self.made.name, segment, start, sample)
+            yield Coded(self.made.name, self._cuts.of_frame(number), start, sample)
 
 
 def _shape(made: Made, facts: VideoFacts, fps: Fraction) -> VideoPlan:

@@ -75,7 +75,6 @@ class Pieces:
         runs = {track: waiting.pop(number, None) for track, waiting in self._waiting.items()}
         main = next((track, run) for track, run in runs.items() if run is not None)
         rate, ticks = fmp4.RATES[main[0]], sum(sample.duration for sample in main[1].samples)
-        # The decoding of a segment begins when its first picture is shown (media/picture_rungs.py).
         start_us = round(main[1].start * _US / rate)
         end_us = round((main[1].start + ticks) * _US / rate)
         data = fmp4.segment(

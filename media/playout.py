@@ -81,6 +81,7 @@ class OnDisk:
     src:       its path on the box's own server, "" if there is none
     duration_s: how long it plays
     whole:     every piece is there and verified
+    holes:     times of the course (from, to in seconds) whose pieces are not there
     have_bytes, size_bytes: of the rendition that is fetched
     """
 
@@ -92,6 +93,7 @@ class OnDisk:
     subtitles: tuple[Subtitle, ...] = ()
     duration_s: float = 0.0
     whole: bool = False
+    holes: tuple[tuple[float, float], ...] = ()
     have_bytes: int = 0
     size_bytes: int = 0
 
@@ -207,21 +209,33 @@ def _current(
     course = shelf.course(item)
     if course is not None and course.src and 0 < course.duration_s <= offset_s:
         return Show.IDLE, None, math.inf  # it was shorter than its time and is over
-    there = course is not None and bool(course.src)
+    src = course.src if course is not None else ""
+    hole_ends_s, next_hole_s = _holes(course, offset_s)
+    there = bool(src) and hole_ends_s is None
     current = Current(
         id=item.id, title=item.title, kind=item.kind.value,
         starts_at=item.start_s, ends_at=item.end_s, offset_s=offset_s,
         course=item.course or "",
         rendition=course.rendition if course else "",
-        src=course.src if course else "",
+        src=src,
         poster=course.poster if course else "",
         subtitles=course.subtitles if course else (),
         trouble=None if there else Trouble.MISSING.value,
     )  # fmt: skip
     if course is None or not there:
-        return Show.FAULT, current, math.inf
-    ends_s = item.start_s + course.duration_s if course.duration_s > 0 else math.inf
-    return Show.COURSE, current, ends_s
+        return Show.FAULT, current, item.start_s + (hole_ends_s or math.inf)
+    ends_s = course.duration_s if course.duration_s > 0 else math.inf
+    return Show.COURSE, current, item.start_s + min(ends_s, next_hole_s)
+
+
+def _holes(course: OnDisk | None, offset_s: float) -> tuple[float | None, float]:
+    """Where the hole ends in which the course is now (None: in none), and where the next begins."""
+    for begin_s, end_s in course.holes if course is not None else ():
+        if begin_s <= offset_s < end_s:
+            return end_s, math.inf
+        if offset_s < begin_s:
+            return None, begin_s
+    return None, math.inf
 
 
 def _coming(item: Item, shelf: Shelf, *, line_up: bool, ahead: Ahead | None) -> Coming:

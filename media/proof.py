@@ -38,6 +38,11 @@ class Why(StrEnum):
     ERROR = "error"
     NO_TELEVISION = "no-television"
     RESTART = "restart"
+    """The box was down, or came up in the middle of the item."""
+    CLOCK = "clock"
+    """The clock was set: what was before stands in another entry."""
+    OTHER_ITEM = "other-item"
+    """Another item had this time."""
 
 
 class Stretch(BaseModel):
@@ -110,32 +115,38 @@ class Report:
     state: str
     item: str
     at_s: float
+    why: str = ""
 
 
 class Witness:
-    """Keeps the play of the item that is on. All times are the believed clock's."""
+    """Keeps the play of the item that is on.
+
+    `now` is the believed time, which may be set; `steady_s` are seconds that pass evenly, by which
+    silence is measured.
+    """
 
     def __init__(self, now: float, left: Play | None = None) -> None:
         """`left` is the play that was open when the box went down."""
         self.play = left
         self._why = Why.RESTART if left is not None else Why.LATE
-        self._heard_s: float | None = None
-        self._proven_s = self._since_s = self._began_s = now
+        self._heard_steady_s: float | None = None
+        self._proven_s = now
+        self._before: tuple[float, Why] | None = now, Why.RESTART
+        """Until when another reason holds for an item that began earlier."""
 
     def expect(
         self,
         now: float,
+        steady_s: float,
         item: Item | None,
         trouble: str | None = None,
         *,
         course: str = "",
         rendition: str = "",
-        rate: float = 1.0,
     ) -> list[Play]:
         """What should be on at `now`; returns the plays that ended with that.
 
         trouble: of `media.playout.Current`; it is the reason of the gap.
-        rate:    how many of the clock's seconds pass in a real one
         """
         ended = []
         play = self.play
@@ -143,11 +154,8 @@ class Witness:
             item is None or play.item != item.id or play.planned_at != item.start_s
         ):
             # It ended when its time was over, even if that is noticed late.
-            end_s = min(now, play.planned_at + play.planned_s)
-            self.look(end_s, rate)
-            play.go_on(end_s, self._why)
-            ended.append(play)
-            self.play, self._why, self._heard_s = None, Why.LATE, None
+            ended = self._close(now, steady_s)
+            self._before = ended[0].until_s, Why.OTHER_ITEM
         if item is None:
             return ended
         if self.play is None:
@@ -155,23 +163,38 @@ class Witness:
                 item=item.id, title=item.title, kind=item.kind.value, course=course,
                 rendition=rendition, planned_at=item.start_s, planned_s=item.duration_s,
             )  # fmt: skip
-            # Began the box in the middle of an item, then what was before is not its to tell.
-            if self._began_s > item.start_s:
-                self.play.go_on(min(self._began_s, now), Why.RESTART)
-            self._why, self._heard_s, self._since_s = Why.LATE, None, now
+            # What was before is not this play's to tell.
+            if self._before is not None:
+                until_s, why = self._before
+                self.play.go_on(min(max(until_s, item.start_s), now), why)
+            self._why, self._heard_steady_s = Why.LATE, steady_s
         if rendition:
             self.play.course, self.play.rendition = course, rendition
         if trouble is not None and self._why is not Why.PLAYING:
             self._turn(now, Why(trouble))
         return ended
 
-    def report(self, now: float, said: Report) -> None:
+    def clock_set(self, before_s: float, after_s: float, steady_s: float) -> list[Play]:
+        """The clock is set from one time to another; returns the play that ended with that."""
+        ended = self._close(before_s, steady_s)
+        self._before = after_s, Why.CLOCK
+        return ended
+
+    def _close(self, now: float, steady_s: float) -> list[Play]:
+        play = self.look(now, steady_s)
+        if play is None:
+            return []
+        play.go_on(min(now, play.planned_at + play.planned_s), self._why)
+        self.play, self._why, self._heard_steady_s = None, Why.LATE, None
+        return [play]
+
+    def report(self, now: float, steady_s: float, said: Report) -> None:
         """The page says what it does. Reports of another item than the one that is on are late."""
         play = self.play
         if play is None or said.item != play.item:
             return
         at_s = min(max(said.at_s, play.until_s), now)
-        self._heard_s, self._proven_s = now, at_s
+        self._heard_steady_s, self._proven_s = steady_s, at_s
         match said.state:
             case "playing":
                 why = Why.PLAYING
@@ -183,13 +206,14 @@ class Witness:
                 why = self._why if self._why is not Why.PLAYING else Why.STALLED
         self._turn(at_s, why)
 
-    def look(self, now: float, rate: float = 1.0) -> Play | None:
+    def look(self, now: float, steady_s: float) -> Play | None:
         """Brings the open play up to `now`; call it before it is written down."""
         play = self.play
         if play is None:
             return None
-        silent_s = now - max(self._since_s, self._heard_s or 0.0)
-        if silent_s > SILENT_AFTER_S * rate:
+        if self._heard_steady_s is None:
+            self._heard_steady_s = steady_s
+        if steady_s - self._heard_steady_s > SILENT_AFTER_S:
             if self._why is Why.PLAYING:
                 self._turn(self._proven_s, Why.NO_TELEVISION)
             elif self._why is Why.LATE:
@@ -199,13 +223,7 @@ class Witness:
         play.go_on(min(until_s, play.planned_at + play.planned_s), self._why)
         return play
 
-    @property
-    def silent_since(self) -> float | None:
-        """When the page spoke last of the item that is on; None before it did."""
-        return self._heard_s
-
     def _turn(self, at_s: float, why: Why) -> None:
         assert self.play is not None
         self.play.go_on(min(at_s, self.play.planned_at + self.play.planned_s), self._why)
-        if why is not self._why:
-            self._why, self._since_s = why, at_s
+        self._why = why

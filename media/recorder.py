@@ -29,10 +29,11 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from media import recording as folders
-from media.cutter import Cut, Cutter
+from media.cutter import Cutter
 from media.errors import MediaError, SettingError
 from media.frames import Depacketiser, depacketiser
 from media.recording import Recording
+from media.reel import Cut
 from media.tap import Begin, Taken, Tap
 from relay import tree
 from relay.errors import Refused

@@ -332,17 +332,21 @@ def _join_file(
         for part in parts:
             if before is not None:
                 missing += _away(before, part, begins_s + at_ms / 1000)
+            end_s = at_ms / 1000 + part.duration_s
             for one in part.segments:
                 number += 1
                 moved = fmp4.moved((folder / one.file).read_bytes(), number, at_ms)
                 out.write(moved.data)
+                end_s = max(end_s, *moved.ends_s.values())
                 start_s = at_ms / 1000 + one.start_s
                 pieces.append(fmp4.Piece(len(moved.data), start_s, one.duration_s, one.keyframe))
             for gap in part.missing:
                 start_s = round(begins_s + at_ms / 1000 + gap.start_s, 3)
                 missing.append(gap.model_copy(update={"start_s": start_s}))
-            # Whole milliseconds are whole ticks of both clocks.
-            at_ms += -(-round(part.duration_s * 1_000_000) // 1000)
+            # The last sound may reach beyond the last picture: the next part waits for its end, or
+            # players would push all later sound back. Whole milliseconds are whole ticks of both
+            # clocks.
+            at_ms = -(-round(end_s * 1_000_000) // 1000)
             before = part
     duration_s = at_ms / 1000
     digest, size = hashlib.sha256(), 0

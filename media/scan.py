@@ -9,6 +9,7 @@ from typing import Final
 import av
 import av.container
 
+from . import h264
 from .errors import SourceError
 from .ladder import Cuts, Made, Scan, cut_at, frame_rate, made_of, why_not_passed
 from .plan import AudioFacts, VideoFacts
@@ -118,9 +119,10 @@ def _scan(container: av.container.InputContainer) -> tuple[Scan, float] | None:
     if stream is None:
         return None
     keyframes: list[float] = []
-    delays: set[int] = set()
-    size_bytes = last_key = 0
+    size_bytes = 0
     first = end = None
+    last = -1 << 62
+    sizes: set[tuple[int, int] | None] = set()
     is_open = (stream.codec_context.extradata or b"")[:1] != b"\1"
     try:
         for packet in container.demux(stream):
@@ -136,10 +138,9 @@ def _scan(container: av.container.InputContainer) -> tuple[Scan, float] | None:
                 first = packet.pts
             if packet.is_keyframe:
                 keyframes.append(float((packet.pts - first) * packet.time_base))
-                delays.add(packet.pts - packet.dts)
-                last_key = packet.pts
-            elif packet.pts < last_key:
-                is_open = True
+                sizes |= _sizes(bytes(packet))
+            is_open = is_open or packet.pts < last
+            last = packet.pts
             size_bytes += packet.size
             end = max(end or 0.0, float((packet.pts - first + (packet.duration or 0))
                                         * packet.time_base))  # fmt: skip
@@ -147,5 +148,17 @@ def _scan(container: av.container.InputContainer) -> tuple[Scan, float] | None:
         return None
     if first is None or end is None or stream.time_base is None:
         return None
-    scan = Scan(tuple(keyframes), end, size_bytes, is_open or len(delays) > 1)
+    scan = Scan(tuple(keyframes), end, size_bytes, is_open or len(sizes) > 1)
     return scan, float(first * stream.time_base)
+
+
+def _sizes(keyframe: bytes) -> set[tuple[int, int] | None]:
+    """The sizes that the parameter sets within a picture speak of: a recording may change its."""
+    found, at = set(), 0
+    while at + 5 <= len(keyframe):
+        size = int.from_bytes(keyframe[at : at + 4], "big")
+        unit = keyframe[at + 4 : at + 4 + size]
+        if unit and unit[0] & 0x1F == h264.SPS:
+            found.add(h264.picture_size(unit))
+        at += 4 + size
+    return found

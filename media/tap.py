@@ -156,9 +156,7 @@ class Reader:
             return
         at = self._next.get(track, -1)
         if at < 0:
-            at = highest
-            while at > track.oldest and track.get(at - 1) is not None:
-                at -= 1
+            at = next(p for p in range(track.oldest, highest + 1) if track.get(p) is not None)
         clock = track.clock
         if clock is not None and clock is not self._clock.get(track):
             self._clock[track] = clock

@@ -181,6 +181,10 @@ class Access:
         self._secret = secret
         return self
 
+    def add_key(self, key: Ed25519PublicKey) -> None:
+        """Take the tokens of one more key: the node's own, which it issues to its stations."""
+        self._keys[key_id(key)] = key
+
     def check(self, authorization: str | None, *, now: float | None = None) -> Grant:
         """What the bearer of an `Authorization` header may do.
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from relay import sdp, tree
 from relay.errors import HandshakeFailed, Refused
 from relay.parents import Parent, Parents
-from relay.peer import Peer
+from relay.peer import CLOSED, Peer
 from relay.pull import Puller
 from relay.sdp import Format, Layer, Leg
 from relay.source import Source
@@ -238,7 +238,7 @@ class Channel:
         finally:
             if self.publisher is session:
                 self.publisher = None
-                self.said_goodbye = peer.why == GOODBYE
+                self.said_goodbye = peer.why in (GOODBYE, CLOSED)
                 self.source_gone_s = time.monotonic()
             elif not self.fed_by and not any(s.kind == "whip" for s in self.sessions - {session}):
                 # Nobody has ever been on air here: who waits had better ask the parent.

@@ -12,11 +12,22 @@ import signal
 
 from aiohttp import web
 
+from media.county import County
 from relay import endpoints
 from relay.errors import SettingError
 from relay.node import Node
-from web import distribution, pages, recordings
+from web import (
+    course_pages,
+    courses,
+    distribution,
+    pages,
+    recordings,
+    station_pages,
+    stations,
+    uploads,
+)
 from web.cache_settings import CacheSettings
+from web.library import LibraryRoom
 from web.recordings import Recordings
 from web.workers import Team
 
@@ -31,11 +42,15 @@ def build_app(
     team: Team | None = None,
     recorded: Recordings | None = None,
     cache: CacheSettings | None = None,
+    room: LibraryRoom | None = None,
+    county: County | None = None,
 ) -> web.Application:
     """The node's signalling and API (`relay.endpoints`), its courses and its pages as one app.
 
     `team` passes viewers on to the node's other processes, if it has any; `recorded` records here.
-    `cache` says what a node below another keeps of the courses that pass through it.
+    `cache` says what a node below another keeps of the courses that pass through it; a node that
+    has none above it has the library in `room`. `county` is the open book of the stations that
+    belong to this node, if it has any.
     """
     app = web.Application(middlewares=[team.front] if team is not None else [])
     endpoints.add_routes(app, node)
@@ -45,7 +60,14 @@ def build_app(
         below = distribution.Distribution(node.config, cache, keys)
         distribution.add(app, below)
         node.more_metrics.append(below.metrics)
-    pages.add_pages(app, node)
+    elif room is not None:
+        courses.add(app, room, node.config.access)
+        uploads.add(app, room, node.config.access)
+    rendered = pages.add_pages(app, node)
+    course_pages.add(app, rendered, node.config.access)
+    if county is not None:
+        stations.add(app, county, node.config.access)
+        station_pages.add_county_pages(app, rendered)
     if recorded is not None:
         recordings.add(app, recorded)
     return app
@@ -59,7 +81,9 @@ async def serve(
     drain_s: float = 0.0,
     team: Team | None = None,
     recorded: Recordings | None = None,
+    room: LibraryRoom | None = None,
     cache: CacheSettings | None = None,
+    county: County | None = None,
 ) -> None:
     """Runs a node until SIGTERM, SIGINT or a drain, then stops it cleanly.
 
@@ -84,7 +108,9 @@ async def serve(
     # Media first: a node that answers on HTTP can take a publisher at once.
     await node.start()
     runner = web.AppRunner(
-        build_app(node, team, recorded, cache), access_log=None, shutdown_timeout=0.5
+        build_app(node, team, recorded, cache, room, county),
+        access_log=None,
+        shutdown_timeout=0.5,
     )
     try:
         await runner.setup()

@@ -31,7 +31,7 @@ from media.mirror import Entry, Mirror
 from media.signed import BadDocument, BadSignature
 from relay.access import Access, AccessError, Grant
 from relay.metrics import Text
-from web import filespan, ranges
+from web import bearer, filespan, ranges
 from web.cache_settings import CacheSettings
 
 log = logging.getLogger("web.distribution")
@@ -280,7 +280,7 @@ class Distribution:
     # ------------------------------------------------------------ who asks for what
 
     def _grant(self, request: web.Request) -> Grant:
-        return self.config.access.check(request.headers.get("Authorization"))
+        return self.config.access.check(bearer.authorization(request))
 
     async def _entry(self, request: web.Request) -> Entry:
         course = request.match_info["course"]

@@ -100,6 +100,8 @@ class Active:
     ending: bool = False
     state: str = "waiting"
     error: str = ""
+    note: str = ""
+    """What is wrong for good, and does not end the recording."""
     restarts: int = 0
     segments: int = 0
     bytes: int = 0
@@ -123,7 +125,9 @@ class Active:
                 self.error = ""
             case "finished":
                 self.state = "finished"
-            case "waiting" | "disk" | "failed" | "unrecordable":
+            case "unrecordable":
+                self.note = str(event.get("why", ""))[:300]
+            case "waiting" | "disk" | "failed":
                 self.error = str(event.get("why", ""))[:300]
 
     def lost_process(self) -> None:
@@ -135,7 +139,8 @@ class Active:
         return {
             "id": self.id, "stream": self.stream, "state": self.state, "title": self.title,
             "seconds": self.seconds, "bytes": self.bytes, "segments": self.segments,
-            "missing_s": self.missing_s, "restarts": self.restarts, "error": self.error,
+            "missing_s": self.missing_s, "restarts": self.restarts,
+            "error": self.error or self.note,
         }  # fmt: skip
 
 
@@ -149,6 +154,13 @@ def is_over(active: Active, channel: Channel | None, now: float) -> bool:
     if channel is not None and channel.said_goodbye:
         active.said_goodbye = True
     return now - active.live_s > (GOODBYE_S if active.said_goodbye else QUIET_S)
+
+
+def _on_air(channel: Channel) -> bool:
+    """Whether a stream is live, or about to be: a recorder takes a second or two to start."""
+    return channel.state == "live" or any(
+        one.kind == "whip" and not one.peer.closed.is_set() for one in channel.sessions
+    )
 
 
 class Recordings:
@@ -202,9 +214,11 @@ class Recordings:
         """Leave the recordings as they are, to be gone on with by the next run."""
         self.leave()
         processes = [a.process for a in self.active.values() if a.process is not None]
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(LEAVE_WITHIN_S):
                 await asyncio.gather(*(process.wait() for process in processes))
+        except TimeoutError:
+            log.warning("recorders-late")
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -229,7 +243,7 @@ class Recordings:
             busy = {active.stream for active in self.active.values()}
             for name, channel in list(self.node.channels.items()):
                 wanted = any(matches(pattern, name) for pattern in self._patterns)
-                if name not in busy and channel.state == "live":
+                if name not in busy and _on_air(channel):
                     left_id, until_s = self._left.get(name, ("", 0.0))
                     goes_on = bool(left_id) and now < until_s
                     if goes_on or wanted:
@@ -304,6 +318,9 @@ class Recordings:
             "recording-end id=%s seconds=%.1f bytes=%d missing_s=%.2f restarts=%d",
             active.id, active.seconds, active.bytes, active.missing_s, active.restarts,
         )  # fmt: skip
+        if await asyncio.to_thread(_remove_if_empty, self.folder / active.id):
+            log.info("recording-empty id=%s", active.id)
+            return
         if not active.said_goodbye and active.live_s:
             self._left[active.stream] = (active.id, time.monotonic() + REOPEN_S)
         self._spawn(self._hand(active.id), f"hand-{active.id}")
@@ -337,7 +354,8 @@ class Recordings:
             return await process.wait()
         finally:
             active.process = None
-            if process.returncode is None and not self._closing:
+            if process.returncode is None:
+                # That takes the segment being written, no more.
                 process.kill()
                 await process.wait()
 
@@ -403,6 +421,17 @@ class Recordings:
             if one.id not in self.active
         ]  # fmt: skip
         return shown[:MAX_SHOWN]
+
+
+def _remove_if_empty(folder: Path) -> bool:
+    """Remove a recording in which there is nothing: its stream never came."""
+    try:
+        if folders.load(folder).duration_s:
+            return False
+        shutil.rmtree(folder)
+    except (OSError, RecordingError):
+        return False
+    return True
 
 
 def _found(folder: Path) -> list[folders.Recording]:

@@ -29,6 +29,7 @@ from pydantic import (
 
 from web import values
 from web.cache_settings import CacheSettings
+from web.library_settings import LibrarySettings
 from web.station_settings import StationSettings, StationsSettings
 
 if TYPE_CHECKING:
@@ -48,6 +49,9 @@ OTHER_VARIABLES = frozenset(
         "TERRACE_WORKER_SECRET",
     }
 )
+
+AT_WORK = frozenset({("relay", "recordings"), ("library", "folder")})
+"""Settings whose path starts at the working folder, wherever it was given."""
 
 LISTS_IN_WORDS = {
     "parents": "parent",
@@ -235,6 +239,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     relay: RelaySettings = RelaySettings()
+    library: LibrarySettings = LibrarySettings()
     cache: CacheSettings = CacheSettings()
     station: StationSettings = StationSettings()
     stations: StationsSettings = StationsSettings()
@@ -242,6 +247,7 @@ class Settings(BaseModel):
 
 TABLES: Mapping[str, type[BaseModel]] = {
     "relay": RelaySettings,
+    "library": LibrarySettings,
     "cache": CacheSettings,
     "station": StationSettings,
     "stations": StationsSettings,
@@ -361,7 +367,10 @@ def _from_file(file: Path, given: _GivenTables) -> None:
                     f"{_nearest(name, model)}"
                 )
             # A file's paths start at the file, so that it means the same wherever it is read from.
-            if field.annotation == list[Path] and isinstance(value, list):
+            # What a node writes stands where it works: as a service that is not where settings are.
+            if (table_name, name) in AT_WORK:
+                pass
+            elif field.annotation == list[Path] and isinstance(value, list):
                 value = [file.parent / one if isinstance(one, str) else one for one in value]
             elif Path in (field.annotation, *get_args(field.annotation)) and isinstance(value, str):
                 value = file.parent / value

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.bench.courses import CourseRow
 from tests.bench.machine import Machine
+from tests.bench.recording import RecordingRow
 from tests.bench.runs import USABLE_CORE, FanoutRow, HopRow, JoinRow, Options, StormRow
 
 
@@ -21,6 +22,7 @@ class Report:
     joins: JoinRow | None = None
     storm: StormRow | None = None
     hops: list[HopRow] = field(default_factory=list)
+    recording: list[RecordingRow] = field(default_factory=list)
     courses: CourseRow | None = None
 
     def problems(self) -> list[str]:
@@ -32,6 +34,8 @@ class Report:
             found += [f"join storm: {text}" for text in self.storm.problems]
         if self.hops:
             found += [f"hops: {text}" for text in self.hops[0].problems]
+        for recorded in self.recording:
+            found += [f"recording, {recorded.recorders}: {text}" for text in recorded.problems]
         if self.courses:
             found += [f"courses: {text}" for text in self.courses.problems]
         return found
@@ -58,6 +62,9 @@ class Report:
             parts.append(_table(title, _STORM, [_storm_row(self.storm)]))
         if self.hops:
             parts.append(_table("A chain of nodes, one viewer each", _HOPS, self._hop_rows()))
+        if self.recording:
+            title = "Recorders of one 1 Mbit/s stream, a process each"
+            parts.append(_table(title, _RECORDING, [_recording_row(r) for r in self.recording]))
         if self.courses:
             title = "One course through a node to stations that ask at once, then from its cache"
             parts.append(_table(title, _COURSES, [_course_row(self.courses)]))
@@ -156,6 +163,27 @@ _COURSES = [
     "load %",
 ]
 _HOPS = ["nodes", "lost", "added by this one p50 / p99 ms", "since the send p50 / p99 ms"]
+
+
+_RECORDING = [
+    "recorders",
+    "recorder %, each",
+    "node %",
+    "written Mbit/s, each",
+    "missing s",
+    "memory MB, each",
+]
+
+
+def _recording_row(row: RecordingRow) -> list[str]:
+    return [
+        str(row.recorders),
+        f"{row.recorder_percent:.1f}",
+        f"{row.node_percent:.1f}",
+        f"{row.written_bps / 1e6:.2f}",
+        f"{row.missing_s:.2f}",
+        f"{row.memory_mb:.0f}",
+    ]
 
 
 def _join_row(row: JoinRow) -> list[str]:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import configparser
-import re
-import shutil
 import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from tests.deploy.units import DEPLOY, SYSTEMD_ANALYZE, needs_systemd, with_every_setting_on
 from web.settings import TABLES, environment_name, load
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
-UNITS = sorted(DEPLOY.glob("*.service"))
-SAMPLES = sorted(DEPLOY.glob("*.toml"))
-SYSTEMD_ANALYZE = shutil.which("systemd-analyze")
-
-needs_systemd = pytest.mark.skipif(SYSTEMD_ANALYZE is None, reason="there is no systemd-analyze")
+# The village box has units and a sample of another kind: see test_station.py.
+UNITS = sorted([*DEPLOY.glob("terrace-relay*.service"), DEPLOY / "terrace-station.service"])
+SAMPLES = sorted(one for one in DEPLOY.glob("*.toml") if one.stem != "station")
 
 
 def installed(unit: Path, folder: Path) -> Path:
@@ -34,26 +30,6 @@ def installed_sample(sample: Path, folder: Path, *, text: str | None = None) -> 
     copy = folder / "terrace.toml"
     copy.write_text(text or sample.read_text())
     return copy
-
-
-def with_every_setting_on(text: str) -> str:
-    """The sample's text with the commented settings in force: `# port = 8710` -> `port = 8710`."""
-    lines = text.splitlines()
-    tables: list[str] = []
-    for line in lines:
-        header = re.match(r"\[([a-z]+)\]", line)
-        tables.append(header[1] if header else tables[-1] if tables else "")
-    on = {
-        (table, match[1])
-        for table, line in zip(tables, lines, strict=True)
-        if (match := re.match(r"([a-z_]+) = ", line))
-    }
-    return "\n".join(
-        line[2:]
-        if (match := re.match(r"# ([a-z_]+) = ", line)) and (table, match[1]) not in on
-        else line
-        for table, line in zip(tables, lines, strict=True)
-    )
 
 
 def test_there_is_a_sample_for_every_tier_and_a_unit() -> None:
@@ -137,6 +113,6 @@ def test_the_folder_s_readme_names_every_file() -> None:
 
 def test_every_setting_is_in_the_table_of_the_web_package() -> None:
     readme = (DEPLOY.parent / "web" / "README.md").read_text()
-    for table in ("relay", "cache"):
+    for table in ("relay", "library", "cache"):
         for name in TABLES[table].model_fields:
             assert f"| `{name}` | `{environment_name(name, table)}` |" in readme, (table, name)

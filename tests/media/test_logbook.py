@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -158,3 +159,15 @@ def test_a_month_sums_up_hours_and_turnout(tmp_path: Path) -> None:
     assert (month.expected, month.present, month.turnout) == (2, 1, 0.5)
     assert mine[0].as_json()["absent"] == 1
     assert rollup.month(plays, "2026-12", "Asia/Shanghai")[0].plays == 0
+
+
+def test_two_threads_write_no_line_twice(tmp_path: Path) -> None:
+    """The daemon adds entries in one thread while another saves what could not be saved before."""
+    book = Logbook(tmp_path, KEY)
+    with ThreadPoolExecutor(4) as threads:
+        for number in range(60):
+            threads.submit(book.add, "shangping", T, "", play(number))
+            threads.submit(book.save)
+    ids = [line.split(b".")[1] for line in (tmp_path / "logbook.jws").read_bytes().splitlines()]
+    assert len(ids) == len(set(ids)) == 60
+    assert sorted(line.entry.serial for line in Logbook(tmp_path, KEY).lines) == [*range(1, 61)]
