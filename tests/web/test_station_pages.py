@@ -10,6 +10,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from media.clock import Doubt
+from media.faults import SENTENCES, Code
+from media.playout import Show, State, Trouble
+from media.proof import Why
+from media.standing import Standing
 from tests.web.test_pages import HOSTILE, Node, locales, seen
 from web import pages, station_pages
 
@@ -135,3 +140,24 @@ def test_a_qr_code_holds_an_address_and_no_more(text: str) -> None:
 async def test_the_box_begins_with_its_state(box: Client) -> None:
     response = await box.get("/", allow_redirects=False)
     assert (response.status, response.headers["Location"]) == (302, "/status")
+
+
+def test_the_pages_have_words_for_all_that_a_box_may_say() -> None:
+    """Faults, doubts, reasons of gaps, states of items: one that is new needs words here."""
+    said = [
+        *(f"station.fault.{one.value}" for one in Code),
+        *(f"station.doubt.{one.value}" for one in Doubt if one),
+        *(f"station.ready.{one.value}" for one in State),
+        *(f"station.show.{one.value}" for one in (*Show, *Trouble)),
+        *(f"station.state.{one.value}" for one in Standing),
+        *(f"logbook.why.{one.value}" for one in Why if one is not Why.PLAYING),
+    ]
+    assert [key for key in said if key not in locales()["en"]] == []
+
+
+def test_a_fault_s_words_name_no_value_that_the_box_does_not_give() -> None:
+    for code, sentence in SENTENCES.items():
+        given = set(re.findall(r"\{(\w+)\}", sentence))
+        for words in locales().values():
+            asked = set(re.findall(r"\{(\w+)\}", words[f"station.fault.{code.value}"]))
+            assert asked <= given, code

@@ -1,7 +1,7 @@
 /** A month's logbook of one station: on the box its own, at the county that of `/stations/{id}`. */
 
 import { drawColumns, drawMeter, html } from "./drawing.js";
-import { byId, fillList, number, setText, stream as id, t, tokenForm } from "./page.js";
+import { byId, fillList, has, number, setText, stream as id, t, tokenForm } from "./page.js";
 import { call } from "./station.js";
 import { lengthInWords } from "./stationwords.js";
 import { Wall } from "./wallclock.js";
@@ -24,7 +24,7 @@ function shifted(which, by) {
 function gapsInWords(gaps) {
   return gaps.map(({ from, to, why }) => html("span", "gap", t("logbook.gap", {
     time: wall.time(from), length: lengthInWords(Math.max(1, Math.round(to - from))),
-    why: t(`logbook.why.${why}`),
+    why: has(`logbook.why.${why}`) ? t(`logbook.why.${why}`) : why,
   })));
 }
 
