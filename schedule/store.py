@@ -21,13 +21,14 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Insert, event, text
+from sqlalchemy import Connection, Insert, event, text, update
+from sqlalchemy import insert as plain_insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from schedule.errors import StoreError
+from schedule.errors import Conflict, StoreError
 from schedule.tables import Base
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -199,7 +200,7 @@ def _upgrade(connection: Connection) -> None:
 # Statements that both databases understand and SQLAlchemy has no common word for
 
 
-def insert(table: type[Base], kind: str) -> postgresql.Insert | sqlite.Insert:
+def upsert(table: type[Base], kind: str) -> postgresql.Insert | sqlite.Insert:
     """An INSERT that can say what to do when the row is there already."""
     if kind == "postgresql":
         return postgresql.insert(table)
@@ -212,3 +213,29 @@ async def insert_many(
     """Insert many rows, in as many statements as their size asks for."""
     for start in range(0, len(rows), 5_000):
         await connection.execute(statement, rows[start : start + 5_000])
+
+
+# A savepoint around each write, so that a taken code does not end the caller's transaction.
+
+
+async def insert_row(
+    connection: AsyncConnection, table: type[Any], values: dict[str, Any], taken: str
+) -> int:
+    """Insert a row and return its id; Conflict(taken) when a constraint forbids it."""
+    try:
+        async with connection.begin_nested():
+            found = await connection.execute(plain_insert(table).values(values).returning(table.id))
+            return int(found.scalar_one())
+    except IntegrityError as error:
+        raise Conflict(taken) from error
+
+
+async def update_row(
+    connection: AsyncConnection, table: type[Any], row_id: int, values: dict[str, Any], taken: str
+) -> None:
+    """Change the row with an id; Conflict(taken) when a constraint forbids it."""
+    try:
+        async with connection.begin_nested():
+            await connection.execute(update(table).where(table.id == row_id).values(values))
+    except IntegrityError as error:
+        raise Conflict(taken) from error
