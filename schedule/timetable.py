@@ -12,15 +12,14 @@ The first occurrence is the plan's start whether or not the rule hits it, and co
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, time, timedelta
-
-from dateutil.rrule import rrule, rrulestr
+from datetime import UTC, datetime, timedelta
 
 from schedule import fields
 from schedule.errors import Invalid
+from schedule.recurrence import expand
+from schedule.recurrence import parse as recurrence_rule
 
 # What one plan may come to within one question; a lesson every hour of a year is 8,760.
 MOST_SLOTS = 10_000
@@ -163,9 +162,9 @@ def _in_order(plan: Plan, last: datetime) -> Iterator[datetime]:
     yield plan.starts_local
     if not plan.rule:
         return
-    rule = Rule.parse(plan.rule)
+    rule = recurrence_rule(plan.rule)
     count = 1
-    for recurrence in rule.expand(plan.starts_local, last, plan.time_zone):
+    for recurrence in expand(rule, plan.starts_local, last, plan.time_zone):
         if recurrence == plan.starts_local:
             continue
         count += 1
@@ -174,142 +173,13 @@ def _in_order(plan: Plan, last: datetime) -> Iterator[datetime]:
         yield recurrence
 
 
-# Rules
-
-_PARTS = {
-    "INTERVAL": r"[1-9][0-9]{0,3}",
-    "BYSECOND": r"LIST:[0-9]{1,2}",
-    "BYMINUTE": r"LIST:[0-5]?[0-9]",
-    "BYHOUR": r"LIST:(?:2[0-3]|[01]?[0-9])",
-    "BYDAY": r"LIST:(?:[+-]?[1-9][0-9]?)?(?:MO|TU|WE|TH|FR|SA|SU)",
-    "BYMONTHDAY": r"LIST:[+-]?(?:[12][0-9]|3[01]|0?[1-9])",
-    "BYYEARDAY": r"LIST:[+-]?[1-9][0-9]{0,2}",
-    "BYWEEKNO": r"LIST:[+-]?(?:[1-4][0-9]|5[0-3]|0?[1-9])",
-    "BYMONTH": r"LIST:(?:1[0-2]|0?[1-9])",
-    "BYSETPOS": r"LIST:[+-]?[1-9][0-9]{0,2}",
-    "WKST": r"(?:MO|TU|WE|TH|FR|SA|SU)",
-}
-_FREQUENCIES = ("YEARLY", "MONTHLY", "WEEKLY", "DAILY", "HOURLY", "MINUTELY")
-# What a plan may be saved with: a rule for every minute is an attack, not a course.
-_PLANNED = _FREQUENCIES[:5]
-_UNTIL = re.compile(r"([0-9]{8})(?:T([0-9]{6})(Z?))?")
-
-
-def _pattern(part: str) -> re.Pattern[str]:
-    if part.startswith("LIST:"):
-        one = part.removeprefix("LIST:")
-        return re.compile(f"{one}(?:,{one}){{0,400}}")
-    return re.compile(part)
-
-
-_PATTERNS = {name: _pattern(part) for name, part in _PARTS.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """An RRULE taken apart. until: as written, "" for none. rest: the parts that are neither."""
-
-    frequency: str
-    rest: str
-    count: int | None
-    until: str
-
-    @classmethod
-    def parse(cls, text: str) -> Rule:
-        """Read a rule, with or without "RRULE:" before it; Invalid when it is none."""
-        if len(text) > 2_000:
-            raise Invalid("the rule is longer than 2000 characters", "rule")
-        parts: dict[str, str] = {}
-        for part in text.strip().upper().removeprefix("RRULE:").rstrip(";").split(";"):
-            name, _, value = part.partition("=")
-            if name in parts:
-                raise Invalid(f"the rule says {name} twice", "rule")
-            parts[name] = value
-        frequency = parts.pop("FREQ", "")
-        if frequency not in _FREQUENCIES:
-            raise Invalid(f"the rule needs FREQ= one of {', '.join(_FREQUENCIES)}", "rule")
-        count, until = parts.pop("COUNT", None), parts.pop("UNTIL", "")
-        if count is not None and (until or not re.fullmatch("[1-9][0-9]{0,4}", count)):
-            raise Invalid("the rule's COUNT must be 1 to 99999, and not beside UNTIL", "rule")
-        if until:
-            _until(until, "UTC")
-        for name, value in parts.items():
-            if name not in _PATTERNS or not _PATTERNS[name].fullmatch(value):
-                raise Invalid(f"the rule's part {name[:20]}={value[:40]} cannot be read", "rule")
-        rule = cls(
-            frequency,
-            ";".join(f"{name}={value}" for name, value in parts.items()),
-            None if count is None else int(count),
-            until,
-        )
-        rule._check(parts)
-        return rule
-
-    def _check(self, parts: Mapping[str, str]) -> None:
-        """The table of RFC 5545 section 3.3.10: which part goes with which frequency."""
-        numbered = any(one[:-2] for one in parts.get("BYDAY", "").split(",") if one)
-        wrong = {
-            "BYWEEKNO": "BYWEEKNO" in parts and self.frequency != "YEARLY",
-            "BYYEARDAY": "BYYEARDAY" in parts and self.frequency in ("DAILY", "WEEKLY", "MONTHLY"),
-            "BYMONTHDAY": "BYMONTHDAY" in parts and self.frequency == "WEEKLY",
-            "a numbered BYDAY": numbered
-            and (self.frequency not in ("MONTHLY", "YEARLY") or "BYWEEKNO" in parts),
-            "BYSETPOS": "BYSETPOS" in parts
-            and not any(name.startswith("BY") and name != "BYSETPOS" for name in parts),
-        }
-        for name, is_wrong in wrong.items():
-            if is_wrong:
-                raise Invalid(f"the rule cannot have {name} like that", "rule")
-        self._made(EARLIEST, EARLIEST)
-
-    def text(self) -> str:
-        """The rule as an RRULE's value."""
-        ends = f";COUNT={self.count}" if self.count is not None else ""
-        ends += f";UNTIL={self.until}" if self.until else ""
-        return f"FREQ={self.frequency}{ends}" + (f";{self.rest}" if self.rest else "")
-
-    def expand(self, start: datetime, last: datetime, time_zone: str) -> Iterator[datetime]:
-        """What the rule hits from `start` to `last`, both wall clocks, without regard to COUNT.
-
-        The end is always given to the library: a rule that never hits would run to the year 9999.
-        """
-        if self.until:
-            last = min(last, _until(self.until, time_zone))
-        return iter(self._made(start, last))
-
-    def _made(self, start: datetime, last: datetime) -> rrule:
-        text = f"FREQ={self.frequency};UNTIL={last:%Y%m%dT%H%M%S}"
-        try:
-            made = rrulestr(text + (f";{self.rest}" if self.rest else ""), dtstart=start)
-        except (ValueError, TypeError) as error:
-            raise Invalid(f"the rule cannot be read: {error}", "rule") from error
-        assert isinstance(made, rrule)
-        return made
-
-
-def _until(text: str, time_zone: str) -> datetime:
-    """The last wall clock that UNTIL lets through. A bare date means the whole day."""
-    match = _UNTIL.fullmatch(text)
-    try:
-        if match is None:
-            raise ValueError(text)
-        day, clock, utc = match.groups()
-        date = datetime.strptime(day, "%Y%m%d")
-        if clock is None:
-            return datetime.combine(date.date(), time(23, 59, 59))
-        moment = datetime.strptime(day + clock, "%Y%m%d%H%M%S")
-    except ValueError:
-        raise Invalid("the rule's UNTIL must look like 20260630T155959Z", "rule") from None
-    return wall_clock(moment.replace(tzinfo=UTC), time_zone) if utc else moment
-
-
 def checked_rule(text: str) -> str:
     """A rule that a plan may be saved with, as stored; "" for a plan that happens once."""
     if not text.strip():
         return ""
-    rule = Rule.parse(text)
-    if rule.frequency not in _PLANNED:
-        raise Invalid(f"the rule must be one of {', '.join(_PLANNED)}", "rule")
+    rule = recurrence_rule(text)
+    if rule.frequency == "MINUTELY":
+        raise Invalid("a lesson every minute is none, the rule may be HOURLY at most", "rule")
     return rule.text()
 
 

@@ -26,7 +26,7 @@ class Example(NamedTuple):
 
 def read(text: str) -> list[datetime]:
     """ "1997-09: 2 3; 1997-10: 1" as wall clocks; a day may carry its time: "2@17:00"."""
-    found = []
+    found: list[datetime] = []
     for part in text.removesuffix("...").strip().rstrip(";").split(";"):
         month, _, days = part.strip().partition(":")
         year, number = (int(one) for one in month.split("-"))
