@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import shutil
-from collections.abc import AsyncIterator, Iterator
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,21 +15,21 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from schedule.store import Store, database_url, open_store
 from tests.schedule import postgres
+from tests.schedule.network import Network, build, load
 
 KINDS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
 _numbers = itertools.count(1)
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[postgres.Server]:
-    with postgres.running() as server:
-        asyncio.run(_prepare(server.url("postgres"), server.url("template")))
-        yield server
+# What a test's database begins as: only tables, or with the small network in it.
+TEMPLATES: dict[str, Callable[[Store], Awaitable[None]] | None] = {"tables": None, "network": build}
 
 
-async def _prepare(maintenance: str, template: str) -> None:
-    await _execute(maintenance, "CREATE DATABASE template")
-    await (await open_store(template)).close()
+async def _prepare(url: str, fill: Callable[[Store], Awaitable[None]] | None) -> None:
+    store = await open_store(url)
+    if fill is not None:
+        await fill(store)
+    await store.close()
 
 
 async def _execute(url: str, statement: str) -> None:
@@ -39,14 +40,20 @@ async def _execute(url: str, statement: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+def postgres_server() -> Iterator[postgres.Server]:
+    with postgres.running() as server:
+        for name, fill in TEMPLATES.items():
+            asyncio.run(_execute(server.url("postgres"), f"CREATE DATABASE {name}"))
+            asyncio.run(_prepare(server.url(name), fill))
+        yield server
 
-    async def make() -> None:
-        await (await open_store(str(path))).close()
 
-    asyncio.run(make())
-    return path
+@pytest.fixture(scope="session")
+def sqlite_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sqlite")
+    for name, fill in TEMPLATES.items():
+        asyncio.run(_prepare(str(folder / name), fill))
+    return folder
 
 
 Source = Path | postgres.Server
@@ -54,38 +61,44 @@ Source = Path | postgres.Server
 
 @pytest.fixture(params=KINDS)
 def source(request: pytest.FixtureRequest) -> Source:
-    """Where a test's database comes from: a file to copy, or a server that holds a template."""
-    fixture = "sqlite_template" if request.param == "sqlite" else "postgres_server"
+    """Where a test's database comes from: files to copy, or a server that holds templates."""
+    fixture = "sqlite_folder" if request.param == "sqlite" else "postgres_server"
     found: Source = request.getfixturevalue(fixture)
     return found
 
 
 @pytest.fixture
-async def database(source: Source, tmp_path: Path) -> str:
-    """The `database` setting of a fresh, migrated database."""
-    return await fresh(source, tmp_path / "terrace.db")
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="terrace-db-", dir=postgres.quick_folder()) as name:
+        yield Path(name)
 
 
 @pytest.fixture
-async def other_database(source: Source, tmp_path: Path) -> str:
+async def database(source: Source, folder: Path) -> str:
+    """The `database` setting of a fresh, migrated database."""
+    return await fresh(source, folder / "terrace.db")
+
+
+@pytest.fixture
+async def other_database(source: Source, folder: Path) -> str:
     """A second one."""
-    return await fresh(source, tmp_path / "other.db")
+    return await fresh(source, folder / "other.db")
 
 
-async def fresh(source: Source, path: Path) -> str:
+async def fresh(source: Source, path: Path, template: str = "tables") -> str:
     if isinstance(source, Path):
-        shutil.copy(source, path)
+        shutil.copy(source / template, path)
         return str(path)
     name = f"test{next(_numbers)}"
-    await _execute(source.url("postgres"), f"CREATE DATABASE {name} TEMPLATE template")
+    await _execute(source.url("postgres"), f"CREATE DATABASE {name} TEMPLATE {template}")
     return source.url(name)
 
 
 @pytest.fixture
-async def empty_database(source: Source, tmp_path: Path) -> str:
+async def empty_database(source: Source, folder: Path) -> str:
     """The `database` setting of a database without tables."""
     if isinstance(source, Path):
-        return str(tmp_path / "empty.db")
+        return str(folder / "empty.db")
     name = f"empty{next(_numbers)}"
     await _execute(source.url("postgres"), f"CREATE DATABASE {name}")
     return source.url(name)
@@ -95,4 +108,11 @@ async def empty_database(source: Source, tmp_path: Path) -> str:
 async def store(database: str) -> AsyncIterator[Store]:
     opened = await open_store(database)
     yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def network(source: Source, folder: Path) -> AsyncIterator[Network]:
+    opened = await open_store(await fresh(source, folder / "network.db", "network"))
+    yield await load(opened)
     await opened.close()

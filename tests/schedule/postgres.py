@@ -39,6 +39,14 @@ def programs() -> Path:
     return versions[-1].parent
 
 
+def quick_folder() -> str:
+    """Where databases that live as long as a test are kept: in memory where there is room."""
+    with contextlib.suppress(OSError):
+        if shutil.disk_usage("/dev/shm").free > 2 << 30:
+            return "/dev/shm"
+    return "/tmp"
+
+
 @contextlib.contextmanager
 def running() -> Iterator[Server]:
     """Make a cluster, start the server, stop it and remove everything.
@@ -47,7 +55,7 @@ def running() -> Iterator[Server]:
     """
     where = programs()
     # Short, for a socket's path has at most 107 bytes.
-    folder = Path(tempfile.mkdtemp(prefix="terrace-pg-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="terrace-pg-", dir=quick_folder()))
     data = folder / "data"
     account = _account()
     if account is not None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from datetime import datetime
 
 from dateutil.rrule import rrulestr
-from hypothesis import Phase, assume, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from schedule.errors import Invalid
@@ -25,6 +26,21 @@ def weekdays(number: st.SearchStrategy[int]) -> st.SearchStrategy[tuple[tuple[in
     return st.lists(st.tuples(number, st.integers(0, 6)), max_size=3, unique=True).map(tuple)
 
 
+def legal(rule: Rule) -> Rule:
+    """Without the parts that do not go with its frequency."""
+    yearly, monthly = rule.frequency == "YEARLY", rule.frequency == "MONTHLY"
+    named = rule.weekdays or rule.hours or rule.minutes or rule.months
+    if not (yearly or monthly) or rule.weeks:
+        rule = replace(rule, weekdays=tuple({day: (0, day) for _, day in rule.weekdays}.values()))
+    return replace(
+        rule,
+        weeks=rule.weeks if yearly and rule.weekdays else (),
+        year_days=rule.year_days if yearly or rule.frequency == "HOURLY" else (),
+        month_days=() if rule.frequency == "WEEKLY" else rule.month_days,
+        positions=rule.positions if named else (),
+    )
+
+
 rules = st.builds(
     Rule,
     frequency=st.sampled_from(FREQUENCIES[:5]),
@@ -33,30 +49,28 @@ rules = st.builds(
     weekdays=weekdays(st.just(0)) | weekdays(st.sampled_from([1, 2, -1])),
     hours=numbers(0, 23),
     minutes=numbers(0, 59),
-    month_days=numbers(-31, 31),
-    year_days=numbers(-366, 366),
-    weeks=numbers(-53, 53),
+    month_days=st.just(()) | numbers(-31, 31),
+    year_days=st.just(()) | numbers(-366, 366),
+    weeks=st.just(()) | numbers(-53, 53),
     months=numbers(1, 12),
     positions=numbers(-3, 3),
     week_start=st.integers(0, 6),
-)
+).map(legal)
 
 
-@settings(
-    max_examples=60, phases=[Phase.explicit, Phase.reuse, Phase.generate]
-)  # shrinking runs into the library
+# Shrinking ends at rules on which the library hardly ends.
+@settings(max_examples=100, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(rules)
 def test_a_rule_hits_what_the_common_library_hits(rule: Rule) -> None:
-    """Compared as far as the first 30, for rules that hit often enough for the library to end."""
-    try:
-        parse(rule.text())
-    except Invalid:
-        assume(False)
-    # The two read a week's number without a weekday differently: here it is the start's weekday.
-    assume(not rule.weeks or rule.weekdays)
+    """As far as the first 30, or all that ours finds: beyond its last the library may not end.
+
+    The two read a week's number without a weekday differently; `legal` leaves that out.
+    """
+    assert parse(rule.text()) == rule
     ours = list(itertools.islice(expand(rule, START, END, "UTC"), 30))
-    assume(len(ours) == 30)
-    theirs = list(itertools.islice(rrulestr(rule.text(), dtstart=START), 30))
+    if not ours:
+        return  # here the library raises, or does not end
+    theirs = list(itertools.islice(rrulestr(rule.text(), dtstart=START), len(ours)))
     assert ours == theirs
 
 
