@@ -224,4 +224,4 @@ async def count_states(connection: AsyncConnection, path: str) -> dict[str, int]
         .where(below(path))
         .group_by(Series.state)
     )
-    return dict(found.tuples().all())
+    return dict(found.all())

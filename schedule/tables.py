@@ -317,7 +317,7 @@ class Join(Base):
 
 
 class HeadCount(Base):
-    """How many people were seen in a room, and who answered the roll-call."""
+    """How many people were seen in a room. unnamed: names in a roll-call that nobody here has."""
 
     __tablename__ = "head_counts"
     __table_args__ = (Index("ix_head_counts_occurrence_unit", "occurrence_id", "unit_id"),)
@@ -329,7 +329,26 @@ class HeadCount(Base):
     attendee: Mapped[str] = mapped_column(String(32))
     counted_at: Mapped[datetime]
     people: Mapped[int]
-    present: Mapped[list[Any]] = mapped_column(JSON, default=list)
+    unnamed: Mapped[list[Any]] = mapped_column(JSON, default=list)
+
+
+class RollCall(Base):
+    """A person who answered the roll-call of a room (`attendee`, of the unit `unit_id`).
+
+    home_id: the person's own unit, where they are counted.
+    """
+
+    __tablename__ = "roll_calls"
+    __table_args__ = (
+        Index("ix_roll_calls_room", "occurrence_id", "unit_id"),
+        Index("ix_roll_calls_home", "occurrence_id", "home_id"),
+    )
+
+    occurrence_id: Mapped[int] = mapped_column(ForeignKey("occurrences.id"), primary_key=True)
+    person_id: Mapped[int] = mapped_column(ForeignKey("people.id"), primary_key=True)
+    attendee: Mapped[str] = mapped_column(String(32), primary_key=True)
+    unit_id: Mapped[int] = mapped_column(ForeignKey("units.id"))
+    home_id: Mapped[int] = mapped_column(ForeignKey("units.id"))
 
 
 class Unsettled(Base):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-START_S = 60
+START_S = 120
 
 
 @dataclass(frozen=True, slots=True)

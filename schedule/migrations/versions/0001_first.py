@@ -253,7 +253,7 @@ def upgrade() -> None:
         sa.Column("attendee", sa.String(length=32), nullable=False),
         sa.Column("counted_at", sa.BigInteger(), nullable=False),
         sa.Column("people", sa.Integer(), nullable=False),
-        sa.Column("present", sa.JSON(), nullable=False),
+        sa.Column("unnamed", sa.JSON(), nullable=False),
         sa.ForeignKeyConstraint(
             ["occurrence_id"], ["occurrences.id"], name=op.f("fk_head_counts_occurrence_id")
         ),
@@ -304,6 +304,25 @@ def upgrade() -> None:
     )
     op.create_index("ix_joins_occurrence_unit", "joins", ["occurrence_id", "unit_id"], unique=False)
     op.create_table(
+        "roll_calls",
+        sa.Column("occurrence_id", sa.Integer(), nullable=False),
+        sa.Column("person_id", sa.Integer(), nullable=False),
+        sa.Column("attendee", sa.String(length=32), nullable=False),
+        sa.Column("unit_id", sa.Integer(), nullable=False),
+        sa.Column("home_id", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["home_id"], ["units.id"], name=op.f("fk_roll_calls_home_id")),
+        sa.ForeignKeyConstraint(
+            ["occurrence_id"], ["occurrences.id"], name=op.f("fk_roll_calls_occurrence_id")
+        ),
+        sa.ForeignKeyConstraint(["person_id"], ["people.id"], name=op.f("fk_roll_calls_person_id")),
+        sa.ForeignKeyConstraint(["unit_id"], ["units.id"], name=op.f("fk_roll_calls_unit_id")),
+        sa.PrimaryKeyConstraint(
+            "occurrence_id", "person_id", "attendee", name=op.f("pk_roll_calls")
+        ),
+    )
+    op.create_index("ix_roll_calls_home", "roll_calls", ["occurrence_id", "home_id"], unique=False)
+    op.create_index("ix_roll_calls_room", "roll_calls", ["occurrence_id", "unit_id"], unique=False)
+    op.create_table(
         "steps",
         sa.Column("occurrence_id", sa.Integer(), nullable=False),
         sa.Column("step", sa.String(length=32), nullable=False),
@@ -330,6 +349,9 @@ def downgrade() -> None:
     """Drop all tables."""
     op.drop_table("unsettled")
     op.drop_table("steps")
+    op.drop_index("ix_roll_calls_room", table_name="roll_calls")
+    op.drop_index("ix_roll_calls_home", table_name="roll_calls")
+    op.drop_table("roll_calls")
     op.drop_index("ix_joins_occurrence_unit", table_name="joins")
     op.drop_table("joins")
     op.drop_index(op.f("ix_invitations_unit_id"), table_name="invitations")
