@@ -21,7 +21,7 @@ test: lint
 	@$(BIN)/pytest $(ARGS)
 
 check: lint
-	@$(BIN)/pytest --ignore=tests/live --ignore=tests/chaos -m "not postgresql" $(ARGS)
+	@$(BIN)/pytest --ignore=tests/live --ignore=tests/chaos -m "not postgresql and not programs" $(ARGS)
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m tests.bench $(ARGS)

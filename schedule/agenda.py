@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schedule import units
@@ -93,6 +93,15 @@ async def occurrences(
     )
     if whose.within is not None:
         query = query.join(Unit, Unit.id == Series.unit_id).where(below(whose.within))
+    condition = await concerns(connection, whose)
+    if condition is not None:
+        query = query.where(condition)
+    rows = await connection.execute(query.order_by(Occurrence.starts_at, Occurrence.id).limit(most))
+    return [_occurrence(row) for row in rows]
+
+
+async def concerns(connection: AsyncConnection, whose: Whose) -> ColumnElement[bool] | None:
+    """The condition "this occurrence belongs in their calendar"; None: all do."""
     conditions = []
     if whose.person_id is not None:
         conditions.append(Occurrence.presenter_id == whose.person_id)
@@ -104,10 +113,7 @@ async def occurrences(
     if whose.unit_path is not None:
         unit_id = int(whose.unit_path.rstrip("/").rsplit("/", 1)[-1])
         conditions.append(Series.unit_id == unit_id)
-    if conditions:
-        query = query.where(or_(*conditions))
-    rows = await connection.execute(query.order_by(Occurrence.starts_at, Occurrence.id).limit(most))
-    return [_occurrence(row) for row in rows]
+    return or_(*conditions) if conditions else None
 
 
 def _occurrence(row: Any) -> OccurrenceInfo:

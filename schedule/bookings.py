@@ -59,36 +59,45 @@ class Checked:
 
 async def plan_of(connection: AsyncConnection, series_id: int) -> Plan:
     """A stored series as a plan; NotFound."""
-    row = (
-        await connection.execute(
-            select(Series.starts_local, Series.duration_s, Series.time_zone, Series.rule).where(
-                Series.id == series_id
-            )
-        )
-    ).first()
-    if row is None:
+    found = await plans_of(connection, [series_id])
+    if series_id not in found:
         raise NotFound("there is no such course or meeting")
-    changes = await connection.execute(
-        select(Change.recurrence, Change.kind, Change.fields).where(Change.series_id == series_id)
-    )
-    excluded, added, edits = set(), set(), {}
-    for recurrence, kind, changed in changes:
+    return found[series_id]
+
+
+async def plans_of(connection: AsyncConnection, series_ids: Sequence[int]) -> dict[int, Plan]:
+    """Stored series as plans, by id."""
+    excluded: dict[int, set[datetime]] = {}
+    added: dict[int, set[datetime]] = {}
+    edits: dict[int, dict[datetime, Edit]] = {}
+    for series_id, recurrence, kind, changed in await connection.execute(
+        select(Change.series_id, Change.recurrence, Change.kind, Change.fields).where(
+            Change.series_id.in_(series_ids)
+        )
+    ):
         when = datetime.fromisoformat(recurrence)
         if kind == "excluded":
-            excluded.add(when)
+            excluded.setdefault(series_id, set()).add(when)
         elif kind == "added":
-            added.add(when)
+            added.setdefault(series_id, set()).add(when)
         if changed:
-            edits[when] = read_edit(changed)
-    return Plan(
-        datetime.fromisoformat(row.starts_local),
-        row.duration_s,
-        row.time_zone,
-        row.rule,
-        frozenset(excluded),
-        frozenset(added),
-        edits,
-    )
+            edits.setdefault(series_id, {})[when] = read_edit(changed)
+    return {
+        row.id: Plan(
+            datetime.fromisoformat(row.starts_local),
+            row.duration_s,
+            row.time_zone,
+            row.rule,
+            frozenset(excluded.get(row.id, ())),
+            frozenset(added.get(row.id, ())),
+            edits.get(row.id, {}),
+        )
+        for row in await connection.execute(
+            select(
+                Series.id, Series.starts_local, Series.duration_s, Series.time_zone, Series.rule
+            ).where(Series.id.in_(series_ids))
+        )
+    }
 
 
 def read_edit(changed: Mapping[str, Any]) -> Edit:

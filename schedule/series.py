@@ -189,9 +189,10 @@ async def series_list(connection: AsyncConnection, series_ids: Sequence[int]) ->
         .order_by(Audience.kind, Audience.target_id)
     ):
         audiences.setdefault(series_id, []).append((kind, target))
+    plans = await bookings.plans_of(connection, series_ids)
     found = []
     for row in rows:
-        plan = await bookings.plan_of(connection, row["id"])
+        plan = plans[row["id"]]
         values = {column.name: row[column.name] for column in own}
         values |= {
             "starts_local": plan.starts_local,
