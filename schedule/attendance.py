@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
 from schedule.settling import SUMS
-from schedule.tables import Attendance, AttendanceDay, Join, Unit
+from schedule.tables import Attendance, AttendanceDay, Join, Occurrence, Series, Unit
 from schedule.units import below
 
 
@@ -119,6 +119,48 @@ async def present_at(
         .limit(most)
     )  # fmt: skip
     return [Present(*row) for row in found]
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One class in a unit's logbook. class_s: what counts for the duty."""
+
+    day: int
+    occurrence_id: int
+    title: str
+    starts_at: datetime
+    time_zone: str
+    people: int
+    live_s: int
+    replay_s: int
+    class_s: int
+
+
+async def logbook(
+    connection: AsyncConnection, unit_id: int, first_day: int, last_day: int
+) -> list[LogEntry]:
+    """The classes that a unit attended in a period, in order; days as 20260301, both included."""
+    found = await connection.execute(
+        select(
+            Attendance.day,
+            Occurrence.id,
+            Occurrence.title,
+            Occurrence.starts_at,
+            Series.time_zone,
+            func.sum(Attendance.people),
+            func.sum(Attendance.live_s),
+            func.sum(Attendance.replay_s),
+            func.sum(Attendance.class_s),
+        )
+        .join(Occurrence, Occurrence.id == Attendance.occurrence_id)
+        .join(Series, Series.id == Occurrence.series_id)
+        .where(Attendance.unit_id == unit_id, Attendance.day.between(first_day, last_day))
+        .group_by(
+            Attendance.day, Occurrence.id, Occurrence.title, Occurrence.starts_at, Series.time_zone
+        )
+        .order_by(Occurrence.starts_at, Occurrence.id)
+    )
+    return [LogEntry(*row[:5], *(int(one) for one in row[5:])) for row in found]
 
 
 async def there_now(

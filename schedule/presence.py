@@ -136,6 +136,16 @@ def merge(
     return rows
 
 
+def watched(stays: Iterable[Stay], calls: Iterable[Call], length_s: int) -> dict[str, list[Span]]:
+    """What each attendee of a class saw of it, everybody in a roll-call with their room."""
+    rooms = _spans(stays, length_s)
+    found = {attendee: seen.live + seen.replay for attendee, seen in rooms.items()}
+    for call in calls:
+        room = rooms.get(call.room, _Seen())
+        found[call.person] = found.get(call.person, []) + room.live + room.replay
+    return {attendee: union(spans) for attendee, spans in sorted(found.items())}
+
+
 def _spans(stays: Iterable[Stay], length_s: int) -> dict[str, _Seen]:
     found: dict[str, _Seen] = {}
     for stay in stays:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, delete, func, insert, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schedule.presence import Call, Count, Row, Stay, merge
+from schedule.presence import Call, Count, Row, Span, Stay, merge, watched
 from schedule.store import Store, insert_many, upsert
 from schedule.tables import (
     Attendance,
@@ -220,6 +220,21 @@ async def _calls(
             for key, there in elsewhere.items()
         }
     return calls, abroad
+
+
+async def watched_of(
+    connection: AsyncConnection, occurrence_id: int, now: datetime
+) -> tuple[int, dict[str, list[Span]]]:
+    """The length of a class in seconds, and which parts of it each attendee saw."""
+    classes = await _classes(connection, {occurrence_id}, now)
+    stays = await _stays(connection, classes, Join.occurrence_id == occurrence_id, "attendee")
+    rows = await connection.execute(
+        select(RollCall.person_id, RollCall.attendee).where(RollCall.occurrence_id == occurrence_id)
+    )
+    calls = [Call(f"person:{person_id}", room) for person_id, room in rows]
+    length_s = classes[occurrence_id].length_s
+    every = (stay for some in stays.values() for stay in some)
+    return length_s, watched(every, calls, length_s)
 
 
 SUMS = ("classes", "attendees", "people", "live_s", "replay_s", "class_s", "person_s")

@@ -371,8 +371,12 @@ class Attendance(Base):
     """
 
     __tablename__ = "attendance"
-    # Rows stand in the order of their key: one occurrence, or one unit of it, is one read.
-    __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012 - read by SQLAlchemy as it stands
+    # Rows stand in the order of their key: one occurrence, or one unit of it, is one read. The
+    # index is for a unit's own logbook.
+    __table_args__ = (
+        Index("ix_attendance_unit_day", "unit_id", "day"),
+        {"sqlite_with_rowid": False},
+    )
 
     occurrence_id: Mapped[int] = mapped_column(ForeignKey("occurrences.id"), primary_key=True)
     unit_id: Mapped[int] = mapped_column(ForeignKey("units.id"), primary_key=True)

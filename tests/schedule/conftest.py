@@ -116,3 +116,16 @@ async def network(source: Source, folder: Path) -> AsyncIterator[Network]:
     opened = await open_store(await fresh(source, folder / "network.db", "network"))
     yield await load(opened)
     await opened.close()
+
+
+@pytest.fixture
+def make_other_kind(
+    sqlite_folder: Path, postgres_server: postgres.Server, folder: Path
+) -> Callable[[Network], Awaitable[str]]:
+    """Makes a fresh database of the kind that a network's is not."""
+
+    async def make(network: Network) -> str:
+        source: Source = postgres_server if network.store.kind == "sqlite" else sqlite_folder
+        return await fresh(source, folder / "kind.db")
+
+    return make

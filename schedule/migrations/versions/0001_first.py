@@ -244,6 +244,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("occurrence_id", "unit_id", "attendee", name=op.f("pk_attendance")),
         sqlite_with_rowid=False,
     )
+    op.create_index("ix_attendance_unit_day", "attendance", ["unit_id", "day"], unique=False)
     op.create_table(
         "head_counts",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -358,6 +359,7 @@ def downgrade() -> None:
     op.drop_table("invitations")
     op.drop_index("ix_head_counts_occurrence_unit", table_name="head_counts")
     op.drop_table("head_counts")
+    op.drop_index("ix_attendance_unit_day", table_name="attendance")
     op.drop_table("attendance")
     op.drop_index(op.f("ix_occurrences_state"), table_name="occurrences")
     op.drop_index(op.f("ix_occurrences_starts_at"), table_name="occurrences")
