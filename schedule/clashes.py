@@ -13,7 +13,7 @@ watch below it; that is what the tree is for.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -29,6 +29,7 @@ MOST_CLASHES = 200
 # How far the search for a free time goes, and in which steps.
 SHIFT_STEP = timedelta(minutes=15)
 MOST_SHIFT = timedelta(hours=12)
+_NONE = timedelta()
 
 
 class Reaches(StrEnum):
@@ -106,29 +107,40 @@ def find(
     mine: Iterable[Booking], others: Iterable[Booking], lines: Sequence[Line] = ()
 ) -> list[Finding]:
     """The clashes of my occurrences with all others, in the order of time, MOST_CLASHES at most."""
-    known = sorted(others, key=lambda booking: booking.starts_at)
-    starts = [booking.starts_at for booking in known]
-    longest = max((one.ends_at - one.starts_at for one in known), default=timedelta())
-    shared = _Shared()
-    tree = _Lines(lines)
+    known = _Others(others, lines)
     found: list[Finding] = []
     for own in sorted(mine, key=lambda booking: booking.starts_at):
-        first = bisect.bisect_left(starts, own.starts_at - longest)
-        last = bisect.bisect_left(starts, own.ends_at)
+        found.extend(known.clashes(own))
+        if len(found) >= MOST_CLASHES:
+            return found[:MOST_CLASHES]
+    return found
+
+
+class _Others:
+    """All others in the order of time, asked about one of mine after the other."""
+
+    def __init__(self, others: Iterable[Booking], lines: Sequence[Line]) -> None:
+        self._known = sorted(others, key=lambda booking: booking.starts_at)
+        self._starts = [booking.starts_at for booking in self._known]
+        self._longest = max((one.ends_at - one.starts_at for one in self._known), default=_NONE)
+        self._shared = _Shared()
+        self._lines = _Lines(lines)
+
+    def clashes(self, own: Booking) -> Iterator[Finding]:
+        """The clashes of one of mine, one by one: who only asks whether need not pay for all."""
+        first = bisect.bisect_left(self._starts, own.starts_at - self._longest)
+        last = bisect.bisect_left(self._starts, own.ends_at)
         meanwhile = [
             other
-            for other in known[first:last]
+            for other in self._known[first:last]
             if other.ends_at > own.starts_at
             and not (other.series_id and other.series_id == own.series_id)
         ]
         for other in meanwhile:
-            found.extend(_between(own, other, shared))
-        over = tree.over_booked(own, meanwhile)
+            yield from _between(own, other, self._shared)
+        over = self._lines.over_booked(own, meanwhile)
         if over is not None:
-            found.append(over)
-        if len(found) >= MOST_CLASHES:
-            return found[:MOST_CLASHES]
-    return found
+            yield over
 
 
 def yields(mine: Booking, other: Booking) -> bool:
@@ -136,7 +148,7 @@ def yields(mine: Booking, other: Booking) -> bool:
     return mine.rank >= other.rank
 
 
-def _between(own: Booking, other: Booking, shared: _Shared) -> Iterable[Finding]:
+def _between(own: Booking, other: Booking, shared: _Shared) -> Iterator[Finding]:
     gives_way = yields(own, other)
     if own.presenter_id is not None and own.presenter_id == other.presenter_id:
         yield Finding(Clash.PRESENTER, own, other, gives_way)
@@ -283,10 +295,10 @@ def ways_out(
     """
     of_mine = [one for one in findings if one.mine == mine]
     kinds = {one.clash for one in of_mine}
-    free = {
-        direction: _free(mine, direction, others, lines, now) if of_mine else None
-        for direction in (-1, 1)
-    }
+    known = _Others(others, lines)
+    earlier, later = (
+        _free(mine, direction, known, now) if of_mine else None for direction in (-1, 1)
+    )
     rates = [one.free_bps for one in of_mine if one.free_bps]
     # Leaving out everybody is no way out.
     parts = {
@@ -295,8 +307,8 @@ def ways_out(
         if one.path and not all(reach.path.startswith(one.path) for reach in mine.audience)
     }
     return WaysOut(
-        earlier=free[-1],
-        later=free[1],
+        earlier=earlier,
+        later=later,
         without=tuple(sorted(parts)),
         other_presenter=kinds == {Clash.PRESENTER},
         other_room=kinds == {Clash.ROOM},
@@ -304,18 +316,12 @@ def ways_out(
     )
 
 
-def _free(
-    mine: Booking,
-    direction: int,
-    others: Sequence[Booking],
-    lines: Sequence[Line],
-    now: datetime,
-) -> datetime | None:
+def _free(mine: Booking, direction: int, known: _Others, now: datetime) -> datetime | None:
     for step in range(1, MOST_SHIFT // SHIFT_STEP + 1):
         shift = direction * step * SHIFT_STEP
         moved = replace(mine, starts_at=mine.starts_at + shift, ends_at=mine.ends_at + shift)
         if moved.starts_at < now:
             return None
-        if not find([moved], others, lines):
+        if next(known.clashes(moved), None) is None:
             return moved.starts_at
     return None

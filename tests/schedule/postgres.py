@@ -48,14 +48,15 @@ def quick_folder() -> str:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Server]:
+def running(*, durable: bool = False) -> Iterator[Server]:
     """Make a cluster, start the server, stop it and remove everything.
 
-    Nothing is flushed to the disk: what these tests lose in a power cut is a test.
+    Unless it shall be durable, nothing is flushed to the disk: what a test loses in a power cut is
+    a test. A durable one has the server's own settings, and stands on the disk.
     """
     where = programs()
     # Short, for a socket's path has at most 107 bytes.
-    folder = Path(tempfile.mkdtemp(prefix="terrace-pg-", dir=quick_folder()))
+    folder = Path(tempfile.mkdtemp(prefix="terrace-pg-", dir="/tmp" if durable else quick_folder()))
     data = folder / "data"
     account = _account()
     if account is not None:
@@ -83,10 +84,9 @@ def running() -> Iterator[Server]:
             "initdb", "--pgdata", str(data), "--username", "terrace", "--auth", "trust",
             "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync", "--no-instructions",
         )  # fmt: skip
-        options = (
-            f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off "
-            "-c full_page_writes=off -c synchronous_commit=off -c max_connections=60"
-        )
+        options = f"-c listen_addresses='' -c unix_socket_directories={folder}"
+        if not durable:
+            options += " -c fsync=off -c full_page_writes=off -c synchronous_commit=off"
         run(
             "pg_ctl", "start", "--pgdata", str(data), "--log", str(folder / "log"),
             "--wait", "--timeout", str(START_S), "--options", options,
