@@ -149,7 +149,7 @@ class Access:
     """The gate of one node: open, or with the public keys whose tokens it takes."""
 
     def __init__(self, public_keys: Iterable[Ed25519PublicKey], *, open_to_all: bool) -> None:
-        self._keys = {_key_id(key): key for key in public_keys}
+        self._keys = {key_id(key): key for key in public_keys}
         self._secret = ""
         self.open = open_to_all
         """True when no token is asked for; allowed on loopback only, which settings check."""
@@ -166,15 +166,24 @@ class Access:
         Raises KeyFileError for a file that cannot be read or holds something else, and when there
         are no files: a gate without keys would let nobody in.
         """
-        keys = [_read_public_key(Path(path)) for path in paths]
+        keys = [read_public_key(Path(path)) for path in paths]
         if not keys:
             raise KeyFileError("no public key is given; make a pair with `terrace keygen`")
         return cls(keys, open_to_all=False)
+
+    @property
+    def public_keys(self) -> tuple[Ed25519PublicKey, ...]:
+        """The keys whose tokens are good here; none in open mode."""
+        return tuple(self._keys.values())
 
     def with_secret(self, secret: str) -> Self:
         """This gate, which also takes a secret of the processes that make up one node."""
         self._secret = secret
         return self
+
+    def add_key(self, key: Ed25519PublicKey) -> None:
+        """Take the tokens of one more key: the node's own, which it issues to its stations."""
+        self._keys[key_id(key)] = key
 
     def check(self, authorization: str | None, *, now: float | None = None) -> Grant:
         """What the bearer of an `Authorization` header may do.
@@ -313,7 +322,8 @@ def _written(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def _read_public_key(path: Path) -> Ed25519PublicKey:
+def read_public_key(path: Path) -> Ed25519PublicKey:
+    """The Ed25519 public key (SPKI, PEM) in a file; KeyFileError if there is none."""
     try:
         pem = path.read_bytes()
     except OSError as error:
@@ -332,11 +342,22 @@ def _read_public_key(path: Path) -> Ed25519PublicKey:
     return key
 
 
-def _key_id(key: Ed25519PublicKey) -> str:
+def key_id(key: Ed25519PublicKey) -> str:
     """The JWK thumbprint of the key (RFC 7638), which `issue` puts in the header as `kid`."""
     x = base64.urlsafe_b64encode(key.public_bytes_raw()).rstrip(b"=").decode()
     jwk = f'{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}'
     return base64.urlsafe_b64encode(hashlib.sha256(jwk.encode()).digest()).rstrip(b"=").decode()
+
+
+def load_private_key(pem: bytes) -> Ed25519PrivateKey:
+    """The Ed25519 private key (PKCS8, PEM, not encrypted); KeyFileError if it is something else."""
+    try:
+        key = load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise KeyFileError("this is no private key in PEM form without a password") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise KeyFileError("this is no Ed25519 private key; make a pair with `terrace keygen`")
+    return key
 
 
 def issue(
@@ -357,12 +378,7 @@ def issue(
     """
     if not 0 < ttl_s <= _MAX_TTL_S:
         raise ValueError(f"a token cannot last {ttl_s} seconds: above 0 and up to ten years do")
-    try:
-        key = load_pem_private_key(private_key_pem, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise KeyFileError("this is no private key in PEM form without a password") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise KeyFileError("this is no Ed25519 private key; make a pair with `terrace keygen`")
+    key = load_private_key(private_key_pem)
     claims: dict[str, object] = {
         "iat": int(now),
         "exp": math.ceil(now + ttl_s),
@@ -373,7 +389,7 @@ def issue(
     }
     if subject:
         claims["sub"] = subject
-    token = jwt.encode(claims, key, algorithm=ALGORITHM, headers={"kid": _key_id(key.public_key())})
+    token = jwt.encode(claims, key, algorithm=ALGORITHM, headers={"kid": key_id(key.public_key())})
     if len(token) > MAX_TOKEN_BYTES:
         raise ValueError(
             f"the token would have {len(token)} bytes, and nodes take {MAX_TOKEN_BYTES}: "

@@ -25,8 +25,9 @@ RELAY_RESERVE = 1.1
 # Before a node has measured its own cost per packet; bench/README.md has the figures.
 USUAL_COST_S = 8e-6
 USUAL_PACKETS_PER_S = 160.0
-# Below this rate the thread's fixed work would be taken for cost per packet.
-ENOUGH_PACKETS_PER_S = 3000.0
+# Below this rate the thread's fixed work would be taken for cost per packet: with 50 viewers a
+# packet costs twice what it costs with 400.
+ENOUGH_PACKETS_PER_S = 12_000.0
 UNLIMITED_ROOM = 10_000
 RETRY_FIRST_S = 2
 RETRY_SPREAD_S = 4
@@ -150,11 +151,17 @@ class Admission:
         return None
 
     def ahead(self, now: float) -> float:
-        """Packets a second that recent joins will bring and that no measurement shows yet."""
+        """Packets a second that recent joins will bring and that no measurement shows yet.
+
+        The mean that is measured shows a join bit by bit, over the last WINDOW_S of AHEAD_S.
+        """
         ahead = self._ahead
         while ahead and now - ahead[0][0] > AHEAD_S:
             ahead.popleft()
-        return sum(packets for _, packets in ahead)
+        return sum(
+            packets * min(1.0, (AHEAD_S - (now - joined_s)) / WINDOW_S)
+            for joined_s, packets in ahead
+        )
 
     def room(self, now: float, viewers: int, packets_per_s: float = USUAL_PACKETS_PER_S) -> int:
         """How many more viewers this node would take now, 0 to UNLIMITED_ROOM."""

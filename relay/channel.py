@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 
 from relay import sdp, tree
 from relay.errors import HandshakeFailed, Refused
+from relay.ladder import Ladder
 from relay.parents import Parent, Parents
-from relay.peer import Peer
+from relay.peer import CLOSED, Peer
 from relay.pull import Puller
 from relay.sdp import Format, Layer, Leg
 from relay.source import Source
@@ -37,6 +38,7 @@ log = logging.getLogger("relay.channel")
 CONSENT_S = 30.0
 # No packet for this long: the publisher is there but silent.
 SILENT_S = 3.0
+GOODBYE = "the client said goodbye"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class Session:
     viewer: Viewer | None = None
     source: Source | None = None
     publisher: Publisher | None = None
+    ladder: Ladder | None = None
     relay_id: str = ""
     have: dict[int, int] = field(default_factory=dict)
     answer: str = ""
@@ -91,10 +94,13 @@ class Channel:
         self.puller: Puller | None = None
         self.last_pull_source: Source | None = None
         self.push: Link | None = None
+        self.ladder: Session | None = None
         self.on_air = asyncio.Event()
         self.sessions: set[Session] = set()
         self.fed_by = ""
         self.source_gone_s: float | None = None
+        # The last publisher left by its own wish, and was not lost.
+        self.said_goodbye = False
         self.ended = asyncio.Event()
         self.tasks: set[asyncio.Task[None]] = set()
         self._pulling: asyncio.Task[None] | None = None
@@ -106,8 +112,10 @@ class Channel:
 
     # ------------------------------------------------------------ tracks
 
-    def use_formats(self, legs: list[Leg]) -> Stream:
+    def use_formats(self, legs: list[Leg], *, entering: bool = False) -> Stream:
         """The stream for these legs: the present one if it has the same tracks, else a new one.
+
+        `entering`: they are of a publisher here, not of another node (see `extend`).
 
         A change of codec cannot be told to a viewer within its session: the viewers of the old
         stream are ended and come again by themselves.
@@ -118,10 +126,11 @@ class Channel:
             present = {kind: track.format.codec for kind, track in stream.tracks.items()}
             if wanted == present:
                 for leg in legs:
-                    self.extend(stream, leg)
+                    self.extend(stream, leg, entering=entering)
                 return stream
             log.info("formats-changed stream=%s from=%s to=%s", self.name, present, wanted)
             self.end_viewers("the broadcast changed its format")
+            self.end_ladder("the broadcast changed its format")
             self._port.call(self._port.remove_forwarder, stream)
         tracks = [
             Track(leg.format, layer.ssrc or self.new_ssrc(), layer.rid)
@@ -137,8 +146,13 @@ class Channel:
         self._port.call(self._port.add_forwarder, self.stream)
         return self.stream
 
-    def extend(self, stream: Stream, leg: Leg) -> None:
-        """Let a stream have the layers of a leg that it does not have yet."""
+    def extend(self, stream: Stream, leg: Leg, *, entering: bool = False) -> None:
+        """Let a stream have the layers of a leg that it does not have yet.
+
+        Between nodes a layer is known by its SSRC. One that is `entering` here may name its layers
+        otherwise than the last one did: the tracks that there are take the new names, the largest
+        picture first.
+        """
         if not leg.layers:
             return
         main = stream.tracks[leg.format.kind]
@@ -146,10 +160,29 @@ class Channel:
             # A picture that had one layer: that is the largest of those to come.
             main.rid = leg.layers[-1].rid
         known = {t.rid for t in stream.layers}
+        by_ssrc = {t.ssrc: t for t in stream.layers}
+        names = {layer.rid for layer in leg.layers}
+        free = [t for t in reversed(stream.layers) if entering and t.rid not in names]
         for layer in reversed(leg.layers):
-            if layer.rid not in known:
+            same = by_ssrc.get(layer.ssrc)
+            if same is not None:
+                same.rid = layer.rid
+            elif layer.rid in known:
+                continue
+            elif free:
+                free.pop(0).rid = layer.rid
+            else:
                 track = Track(main.format, layer.ssrc or self.new_ssrc(), layer.rid)
                 self._port.call(stream.add_layer, track)
+
+    def end_ladder(self, why: str) -> None:
+        """Do without the layers that a ladder makes; it may come again by itself."""
+        session, self.ladder = self.ladder, None
+        if session is not None and session.ladder is not None:
+            self._port.call(session.ladder.end)
+            session.peer.why = session.peer.why or why
+            if session.task is not None:
+                session.task.cancel()
 
     def end_viewers(self, why: str) -> None:
         """End all viewing sessions; each tells its peer."""
@@ -189,7 +222,8 @@ class Channel:
         self.sessions.add(session)
         self._idle_since_s = None
         self._port.add(session.peer)
-        run = self._run_publisher if session.kind == "whip" else self._run_viewer
+        runs = {"whip": self._run_publisher, "whep": self._run_viewer, "ladder": self._run_ladder}
+        run = runs[session.kind]
         session.task = asyncio.create_task(run(session), name=f"{session.kind}-{session.id}")
         self.tasks.add(session.task)
         session.task.add_done_callback(self._task_ended)
@@ -209,6 +243,21 @@ class Channel:
             self._port.call(stream.remove_viewer, viewer)
             await self._close(session)
 
+    async def _run_ladder(self, session: Session) -> None:
+        peer, ladder = session.peer, session.ladder
+        assert ladder is not None
+        try:
+            await peer.connect()
+            self._port.call(ladder.begin)
+            await peer.closed.wait()
+        except HandshakeFailed as exc:
+            peer.why = str(exc)
+        finally:
+            self._port.call(ladder.end)
+            if self.ladder is session:
+                self.ladder = None
+            await self._close(session)
+
     async def _run_publisher(self, session: Session) -> None:
         peer, source = session.peer, session.source
         assert source is not None
@@ -219,9 +268,12 @@ class Channel:
                 # The stream now comes from here; what the parent sends would be other numbers.
                 self._pulling.cancel()
                 self._pulling = self.puller = None
+            if source.layered:
+                self.end_ladder("the publisher sends layers of its own")
             # A node that pushes again goes on in the line of the same publisher.
             anew = session.publisher != self.last_publisher
             self.publisher, self.last_publisher = session, session.publisher
+            self.said_goodbye = False
             self.source_gone_s, self.fed_by = None, "push" if session.relay_id else "publisher"
             self._port.call(source.attach, None, anew)
             self.on_air.set()
@@ -234,6 +286,7 @@ class Channel:
         finally:
             if self.publisher is session:
                 self.publisher = None
+                self.said_goodbye = peer.why in (GOODBYE, CLOSED)
                 self.source_gone_s = time.monotonic()
             elif not self.fed_by and not any(s.kind == "whip" for s in self.sessions - {session}):
                 # Nobody has ever been on air here: who waits had better ask the parent.
@@ -269,6 +322,11 @@ class Channel:
         await puller.start()
         self.puller = puller
         self._pulling = self.spawn(puller.run(), "pull")
+
+    @property
+    def pulled(self) -> bool:
+        """Whether a pull from a parent is under way."""
+        return self._pulling is not None and not self._pulling.done()
 
     def attach_pull(self, source: Source, before: Source | None) -> None:
         """Let a pull feed the stream; what `before` was asking for is asked of it from now on."""
@@ -375,6 +433,7 @@ class Channel:
         """
         if self.publisher is not None:
             self.publisher.peer.lost("superseded by a newer publisher elsewhere")
+        self.end_ladder("the stream comes from the parent now")
         stream, refused = self.stream, None
         if stream is not None and self.viewers:
             self._port.call(stream.detach)
@@ -395,6 +454,8 @@ class Channel:
         assert stream is not None
         uplink = parent.uplink
         viewer = Viewer(stream, link.peer, {g.format.kind: g for g in link.legs}, is_relay=True)
+        # What a ladder makes here stays here and below: the parent may have a ladder of its own.
+        viewer.takes = frozenset(t.rid for t in stream.layers if not t.on_demand)
         try:
             # Until the publisher is really there, the parent keeps the one it has.
             await self.on_air.wait()
@@ -418,7 +479,7 @@ class Channel:
         """Whether this channel has nothing more to do."""
         if self.publisher is not None or any(s.kind == "whip" for s in self.sessions):
             return False
-        if self._pulling is not None and not self._pulling.done():
+        if self.pulled:
             lingers = self.puller is not None and self.puller.pull is not None
             linger_s = self._linger_s if lingers else 0.0
             return self._idle_since_s is not None and now - self._idle_since_s >= linger_s
@@ -447,24 +508,29 @@ def push_legs(stream: Stream) -> list[Leg]:
     legs = []
     for index, track in enumerate(stream.tracks.values()):
         fmt = Format(track.kind, track.format.codec, track.format.fmtp)
-        layers = egress_layers(stream) if track.kind == "video" else ()
+        layers = egress_layers(lasting_layers(stream)) if track.kind == "video" else ()
         repair = Channel.new_ssrc() if track.kind == "video" else 0
         leg = sdp.node_leg(str(index), fmt, track.ssrc, repair)
         legs.append(replace(leg, layers=layers, rtx_ssrc=leg_repair(layers, track.ssrc) or repair))
     return legs
 
 
-def egress_layers(stream: Stream, present: tuple[Layer, ...] = ()) -> tuple[Layer, ...]:
+def lasting_layers(stream: Stream) -> list[Track]:
+    """The layers of a stream that flow whether they are watched or not."""
+    return [t for t in stream.layers if not t.on_demand]
+
+
+def egress_layers(tracks: list[Track], present: tuple[Layer, ...] = ()) -> tuple[Layer, ...]:
     """How the layers of a stream are told to a node; none if there is only one.
 
     Layers in `present` keep the SSRC that their repeats have.
     """
-    if len(stream.layers) < 2:
+    if len(tracks) < 2:
         return ()
     repairs = {n.ssrc: n.rtx_ssrc for n in present}
     return tuple(
         Layer(t.rid, t.ssrc, repairs.get(t.ssrc) or Channel.new_ssrc(), round(t.known_bps))
-        for t in stream.layers
+        for t in tracks
     )
 
 

@@ -132,6 +132,8 @@ class Endpoints:
         offer = await _body(request, SDP_TYPE)
         about = self._about(request, grant)
         action = self.node.publish if kind == "whip" else self.node.view
+        if kind == "whip" and tree.LADDER_HEADER in request.headers:
+            action = self.node.climb
         try:
             session = await action(name, offer, about)
         except Refused as exc:
@@ -181,7 +183,11 @@ class Endpoints:
         self._grant(request)
         session = self.node.sessions.get(request.match_info["session"])
         wanted = (request.match_info["kind"], request.match_info["stream"])
-        if session is None or (session.kind, session.channel.name) != wanted:
+        # A ladder publishes as well: its layers.
+        kinds = {"ladder": "whip"}
+        if session is None or (
+            (kinds.get(session.kind, session.kind), session.channel.name) != wanted
+        ):
             raise Refused(404, "There is no such session, or it has ended.")
         return session
 

@@ -111,6 +111,7 @@ class Figures:
             "relays": sum(1 for s in viewers if s.relay_id),
             "sound_only": sum(s.viewer is not None and s.viewer.sound_only for s in viewers),
             "pushed": channel.push is not None,
+            "ladder": _ladder(channel),
             "bitrate_in_bps": sum(self._rate(channel.name, t.ssrc) for t in stream.all_tracks),
             "bitrate_out_bps": self._rate(channel.name, "out"),
             "packets_out": stream.packets_out,
@@ -128,6 +129,8 @@ class Figures:
 
     def _track(self, node: Node, channel: Channel, track: Track, now: float) -> dict[str, object]:
         source = channel.source
+        if track.made_from is not None and channel.ladder is not None and channel.ladder.ladder:
+            source = channel.ladder.ladder.source
         viewers = [s.viewer for s in channel.viewers if s.viewer is not None]
         keyframe = round(now - track.keyframe_at_s, 1) if track.keyframes else None
         figures: dict[str, object] = {
@@ -182,6 +185,12 @@ def _line(viewer: Viewer) -> dict[str, object]:
         "resent": viewer.resent,
         "redundant_audio": viewer.red >= 0,
     }
+
+
+def _ladder(channel: Channel) -> dict[str, object] | None:
+    """What makes the lower layers here, if anything does."""
+    session = channel.ladder
+    return session.ladder.figures() if session is not None and session.ladder is not None else None
 
 
 def _source_rtt(channel: Channel) -> float:

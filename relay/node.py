@@ -11,26 +11,39 @@ import logging
 import secrets
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import aiohttp
 import ifaddr
 
-from relay import __version__, sdp, tree
+from relay import __version__, metrics, sdp, tree
 from relay.access import Access, Grant
 from relay.admission import Limits
-from relay.channel import Channel, Publisher, Session, egress_layers, leg_repair, push_legs
+from relay.channel import (
+    GOODBYE,
+    Channel,
+    Publisher,
+    Session,
+    egress_layers,
+    lasting_layers,
+    leg_repair,
+    push_legs,
+)
 from relay.crowd import Crowd
 from relay.errors import Refused, SettingError
 from relay.figures import Figures
+from relay.ladder import Ladder
 from relay.packet import ABS_SEND_TIME
 from relay.parents import Parents
 from relay.peer import NodeCertificate, Peer
 from relay.port import Port
-from relay.sdp import Description, Leg, Local, Media, SdpError, Setup
+from relay.sdp import Description, Layer, Leg, Local, Media, SdpError, Setup
 from relay.sight import Sight
 from relay.source import Source
+from relay.stream import Stream
 from relay.team import Members
+from relay.track import Track
 from relay.uplink import Uplink
 from relay.viewer import Viewer
 
@@ -108,6 +121,7 @@ class Node:
         self.sight = Sight()
         self.crowd = Crowd(self)
         self.team: Members | None = None
+        self.more_metrics: list[Callable[[metrics.Text], None]] = []
         self._certificate = NodeCertificate.generateCertificate()
         self._pulls: dict[str, asyncio.Task[Channel]] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -262,7 +276,8 @@ class Node:
                 rtx_ssrc = Channel.new_ssrc() if leg.rtx_type >= 0 else 0
                 legs[index] = replace(leg, ssrc=track.ssrc, rtx_ssrc=rtx_ssrc)
                 if request.relay_id and track.kind == "video":
-                    layers = egress_layers(stream)
+                    # Those on demand it learns of by the way of its wishes.
+                    layers = egress_layers(lasting_layers(stream))
                     repair = leg_repair(layers, track.ssrc) or rtx_ssrc
                     legs[index] = replace(legs[index] or leg, layers=layers, rtx_ssrc=repair)
         chosen = {leg.format.kind: leg for leg in legs if leg is not None}
@@ -281,7 +296,8 @@ class Node:
             # A node says which layers it takes once its first viewer is there. One that comes from
             # another parent has had some.
             had = frozenset(t.rid for t in stream.layers if t.ssrc in request.have)
-            session.viewer.takes = had or frozenset({stream.layers[0].rid})
+            first = next(iter(lasting_layers(stream)), stream.layers[0])
+            session.viewer.takes = had or frozenset({first.rid})
         self.crowd.joined(name)
         return self._open(session, offer, legs, transport)
 
@@ -294,7 +310,7 @@ class Node:
         video = viewer.legs.get("video")
         if video is None:
             return []
-        layers = egress_layers(stream, video.layers)
+        layers = egress_layers(stream.layers, video.layers)
         if layers != video.layers:
             viewer.legs = viewer.legs | {"video": replace(video, layers=layers)}
         if layers and rids:
@@ -303,6 +319,7 @@ class Node:
             {
                 "rid": track.rid, "ssrc": track.ssrc, "bitrate_bps": round(track.known_bps),
                 "rtx_ssrc": leg_repair(layers, track.ssrc), "live": track.live(now),
+                "on_demand": track.on_demand,
             }
             for track in stream.layers
         ]  # fmt: skip
@@ -375,7 +392,7 @@ class Node:
             for media, leg in zip(offer.media, legs, strict=True)
             if leg is not None
         ]
-        stream = channel.use_formats(numbered)
+        stream = channel.use_formats(numbered, entering=not request.relay_id)
         if self.parents is not None and not channel.pushing:
             try:
                 await channel.start_push(self.parents, push_legs(stream), own_path, publisher)
@@ -399,6 +416,41 @@ class Node:
             stream, peer, accepted, Channel.new_ssrc(), estimate=estimate,
             from_node=bool(request.relay_id),
         )  # fmt: skip
+        return self._open(session, offer, legs, transport)
+
+    # ------------------------------------------------------------ a ladder
+
+    async def climb(self, name: str, offer_text: str, request: Request) -> Session:
+        """Answer a ladder's offer to make the lower layers of a stream; Refused with a sentence."""
+        self._check_open()
+        offer, transport = _read_offer(offer_text)
+        channel = self.channels.get(name)
+        stream = channel.stream if channel is not None else None
+        if channel is None or stream is None or channel.over(time.monotonic()):
+            raise Refused(404, f"Nobody is publishing '{name}' here.", RETRY_S)
+        main = stream.tracks.get("video")
+        _check_ladder(channel, main)
+        assert main is not None
+        picture = _egress_legs(offer, {"video": main.format})
+        made = _ingest_legs(offer, {"video": main.format.codec})
+        legs = [one or other for one, other in zip(picture, made, strict=True)]
+        taken = next((leg for leg in made if leg is not None), None)
+        sent = next((leg for leg in picture if leg is not None), None)
+        if sent is None or taken is None or taken.format.codec != main.format.codec:
+            codec = main.format.codec
+            raise Refused(400, f"A ladder takes and sends {codec} for this stream, on two m-lines.")
+        # The picture itself is the largest of the layers from now on.
+        whole = Layer(main.rid or "f", main.ssrc)
+        _check_layers(stream, taken.layers, whole)
+        rtx_ssrc = Channel.new_ssrc() if sent.rtx_type >= 0 else 0
+        outgoing = replace(sent, ssrc=main.ssrc, rtx_ssrc=rtx_ssrc)
+        legs = [outgoing if leg is sent else leg for leg in legs]
+        peer = self._peer(f"ladder {name}", transport)
+        peer.ssrcs.update(ssrc for media in offer.media for ssrc in media.ssrcs)
+        channel.extend(stream, replace(taken, layers=(*taken.layers, whole)), entering=True)
+        session = Session(secrets.token_urlsafe(12), "ladder", channel, peer, request.grant.subject)
+        session.ladder = Ladder(stream, peer, outgoing, taken, Channel.new_ssrc())
+        channel.ladder = session
         return self._open(session, offer, legs, transport)
 
     def _publisher(self, request: Request) -> Publisher:
@@ -443,7 +495,7 @@ class Node:
 
     def close_session(self, session: Session) -> None:
         """End a session at its client's wish (DELETE)."""
-        session.peer.why = session.peer.why or "the client said goodbye"
+        session.peer.why = session.peer.why or GOODBYE
         if session.task is not None:
             session.task.cancel()
         self.sessions.pop(session.id, None)
@@ -555,6 +607,34 @@ def _check_takeover(channel: Channel, publisher: Publisher) -> None:
             raise Refused(409, f"'{channel.name}' is already being published by somebody else.", 10)
         if publisher.since_ms < holder.since_ms:
             raise Refused(409, f"A newer publisher has taken over '{channel.name}'.")
+
+
+def _check_ladder(channel: Channel, picture: Track | None) -> None:
+    """Whether lower layers may be made of a stream here; Refused with the reason if not."""
+    name = channel.name
+    if channel.fed_by == "parent":
+        raise Refused(409, f"'{name}' comes from a parent: its ladder belongs where it enters.", 10)
+    if picture is None:
+        raise Refused(409, f"'{name}' has no picture to make layers of.", 10)
+    if picture.format.codec not in sdp.LADDER_VIDEO:
+        known = " and ".join(sdp.LADDER_VIDEO)
+        raise Refused(409, f"'{name}' is {picture.format.codec}: a ladder makes {known} only.", 10)
+    source = channel.source
+    if source is not None and source.layered:
+        raise Refused(409, f"The publisher of '{name}' sends layers of its own.", 10)
+    if channel.ladder is not None:
+        raise Refused(409, f"'{name}' has a ladder already.", RETRY_S)
+
+
+def _check_layers(stream: Stream, made: tuple[Layer, ...], whole: Layer) -> None:
+    """Whether a ladder's layers have names and SSRCs of their own; Refused 400 if not."""
+    if not 0 < len(made) < sdp.MAX_LAYERS:
+        most = sdp.MAX_LAYERS - 1
+        raise Refused(400, f"The offer must name 1 to {most} layers (a=x-terrace-layer).")
+    rids = {n.rid for n in made} - {"", whole.rid}
+    ssrcs = {n.ssrc for n in made} - {0, *(t.ssrc for t in stream.tracks.values())}
+    if len(rids) < len(made) or len(ssrcs) < len(made):
+        raise Refused(400, "Each layer needs a name and an SSRC that nothing else here has.")
 
 
 def _is_ip(host: str) -> bool:

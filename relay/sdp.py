@@ -307,13 +307,15 @@ class Format:
 class Layer:
     """One layer of a picture on an m-line. SSRCs are 0 where the packets' rid tells.
 
-    `rid` names it; `bitrate_bps` is what a node says of it to another, 0 if it does not know.
+    `rid` names it; `bitrate_bps` is what a node says of it to another, 0 if it does not know, and
+    `on_demand` whether it is made only while somebody watches it.
     """
 
     rid: str
     ssrc: int = 0
     rtx_ssrc: int = 0
     bitrate_bps: int = 0
+    on_demand: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -583,12 +585,36 @@ def write_pull_offer(local: Local, session_id: int) -> str:
     lines = _head(local, ["0", "1"], session_id)
     lines += _section(node_leg("0", Format("audio", "OPUS")), local, "recvonly", "", "")
     legs = [node_leg("1", Format("video", codec)) for codec in FORWARDED_VIDEO]
-    first = _section(legs[0], local, "recvonly", "packetization-mode=1", "")
+    lines += _any_codec(legs, local, "recvonly", "")
+    return "\r\n".join(lines) + "\r\n"
+
+
+def _any_codec(legs: list[Leg], local: Local, direction: str, stream: str) -> list[str]:
+    """One video section that leaves the choice of the codec to the node that answers.
+
+    `legs` differ in nothing else; the first one is H264.
+    """
+    lines = _section(legs[0], local, direction, "packetization-mode=1", stream)
     types = " ".join(str(n) for leg in legs for n in (leg.payload_type, leg.rtx_type))
-    first[0] = f"m=video 9 UDP/TLS/RTP/SAVPF {types}"
-    lines += first
+    lines[0] = f"m=video 9 UDP/TLS/RTP/SAVPF {types}"
     for leg in legs[1:]:
         lines += _codec_lines(leg, "")
+    return lines
+
+
+# What a ladder takes apart and makes: for the others there is no encoder that is quick enough.
+LADDER_VIDEO = ("H264", "VP8")
+
+
+def write_ladder_offer(local: Local, made: tuple[Layer, ...], stream: str, session_id: int) -> str:
+    """What a ladder asks its node with: it takes the picture on one section, and sends the layers
+    `made` of it on the other, the smallest first.
+    """
+    lines = _head(local, ["0", "1"], session_id)
+    picture = [node_leg("0", Format("video", codec)) for codec in LADDER_VIDEO]
+    lines += _any_codec(picture, local, "recvonly", "")
+    layers = [replace(node_leg("1", Format("video", codec)), layers=made) for codec in LADDER_VIDEO]
+    lines += _any_codec(layers, local, "sendonly", stream)
     return "\r\n".join(lines) + "\r\n"
 
 

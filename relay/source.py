@@ -156,6 +156,11 @@ class Source:
     def _track_of(self, rid: str) -> Track | None:
         return next((t for t in self.stream.layers if t.rid == rid), None)
 
+    @property
+    def layered(self) -> bool:
+        """Whether the peer sends its picture in layers."""
+        return any(leg.layers for leg in self.legs)
+
     def on_need(self, callback: Callable[[frozenset[Track]], None]) -> None:
         """Have `callback` told, on this thread, which layers are watched."""
         self._on_need = callback

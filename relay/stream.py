@@ -102,7 +102,8 @@ class Stream:
 
     `tracks` has one track for each kind, "audio" and "video"; of a picture with layers it is the
     largest when the stream began, under whose SSRC end viewers get every layer. `layers` has all
-    video tracks, the smallest picture first.
+    video tracks, the smallest picture first. `ladder` is where those come from that are made here
+    on demand (`Track.made_from`).
     """
 
     def __init__(self, name: str, tracks: list[Track], port: PortSide) -> None:
@@ -110,6 +111,9 @@ class Stream:
         self.tracks = {t.kind: t for t in tracks}
         self.layers = [t for t in tracks if t.kind == "video"]
         self.upstream: Upstream | None = None
+        self.ladder: Upstream | None = None
+        # Layers that are needed here without a viewer: a recorder reads them from the ring.
+        self.held: frozenset[Track] = frozenset()
         self.viewers: set[Viewer] = set()
         self.packets_out = 0
         self.bytes_out = 0
@@ -147,6 +151,11 @@ class Stream:
     def fed_by(self, upstream: Upstream) -> None:
         """Take packets from there from now on; it is told at the next tick what is needed."""
         self.upstream = upstream
+        self._told = frozenset()
+
+    def made_by(self, ladder: Upstream | None) -> None:
+        """Take the layers that are made on demand from there from now on; None: from nowhere."""
+        self.ladder = ladder
         self._told = frozenset()
 
     def _sort_layers(self, now: float) -> None:
@@ -323,7 +332,10 @@ class Stream:
         if viewer.is_relay:
             return [t for t in self.layers if viewer.takes is None or t.rid in viewer.takes]
         live = self._live_layers(now)
-        viewer.wanted = live[viewer.begin(len(live), now)]
+        # The smallest, for a thin line is not yet known; but nobody waits for a layer that would
+        # have to be made first.
+        viewer.wanted = next((t for t in live if t.flows(now) or not t.on_demand), live[0])
+        viewer.begin(live.index(viewer.wanted), now)
         return [viewer.wanted]
 
     def _live_layers(self, now: float) -> list[Track]:
@@ -508,14 +520,23 @@ class Stream:
     def _smaller(self, track: Track, than: Track) -> bool:
         return self.layers.index(track) < self.layers.index(than)
 
-    def take(self, viewer: Viewer, rids: Iterable[str], now: float | None = None) -> None:
-        """Let a node below have these layers, and no others, from their next keyframe on."""
+    def take(
+        self,
+        viewer: Viewer,
+        rids: Iterable[str],
+        now: float | None = None,
+        fresh_s: float = FRESH_S,
+    ) -> None:
+        """Let a node below have these layers, and no others, from their next keyframe on.
+
+        From the last one at once, if that is no older than `fresh_s`.
+        """
         now = time.monotonic() if now is None else now
         viewer.takes = frozenset(rids)
         if viewer in self.viewers:
-            self._change(lambda: self._take(viewer, now))
+            self._change(lambda: self._take(viewer, now, fresh_s))
 
-    def _take(self, viewer: Viewer, now: float) -> None:
+    def _take(self, viewer: Viewer, now: float, fresh_s: float) -> None:
         takes = viewer.takes or frozenset()
         gone = [t for t in viewer.flow if t.kind == "video" and t.rid not in takes]
         for track in [t for t in viewer.waits if t.rid not in takes]:
@@ -528,9 +549,11 @@ class Stream:
             self._catch_up(viewer)
         for track in self.layers:
             if track.rid in takes and track not in viewer.flow and track not in viewer.waits:
-                self._wait(viewer, track, now)
-                if now - track.keyframe_at_s < FRESH_S and track.start_position(now) >= 0:
+                if now - track.keyframe_at_s < fresh_s and track.start_position(now) >= 0:
+                    viewer.waits[track] = -1
                     self._take_up(viewer, track, now)
+                else:
+                    self._wait(viewer, track, now)
 
     def _choose(self, now: float) -> None:
         """Find the layer of each end viewer; tell upstream which layers are needed."""
@@ -541,7 +564,7 @@ class Stream:
         live = self._live_layers(now) if self.layers else []
         rates = [t.known_bps for t in live]
         audio_bps = audio.known_bps if audio is not None else 0.0
-        used: set[Track] = set()
+        used: set[Track] = set(self.held)
         thin: list[Viewer] = []
         for viewer in self.viewers:
             if "video" not in viewer.legs:
@@ -567,6 +590,8 @@ class Stream:
         if needed != self._told and self.upstream is not None and len(self.layers) > 1:
             self._told = needed
             self.upstream.need(needed)
+            if self.ladder is not None:
+                self.ladder.need(needed)
 
     def _keep_counting(self, viewer: Viewer) -> None:
         """Send one packet of a layer that a node leaves out, so that SRTP's count goes on."""
@@ -618,8 +643,9 @@ class Stream:
             self._trials_at_s = now
             # The answer to a report tells the round trip, and that tells of a queue.
             self._report_to([v for v in self.viewers if v.on_trial(now)][:MAX_THIN], now)
-        if self.upstream is not None:
-            soon = self.upstream.tick(now) or soon
+        for upstream in (self.upstream, self.ladder):
+            if upstream is not None:
+                soon = upstream.tick(now) or soon
         return soon
 
     def request_keyframe(self, now: float, track: Track | None = None, rtt_s: float = 0.0) -> None:
@@ -629,7 +655,10 @@ class Stream:
         A request too soon after the last one waits until its second is up, or a keyframe comes.
         """
         track = track or self.tracks.get("video")
-        if track is None or self.upstream is None:
+        if track is None:
+            return
+        upstream = self.upstream if track.made_from is None else self.ladder
+        if upstream is None:
             return
         if rtt_s and track.keyframe_at_s > now - rtt_s:
             return
@@ -638,7 +667,7 @@ class Stream:
             return
         self._keyframe_asked_s[track] = now
         self._keyframe_wanted.pop(track, None)
-        self.upstream.ask_keyframe(track, now)
+        upstream.ask_keyframe(track, now)
 
     def _report_to(self, viewers: list[Viewer], now: float) -> None:
         """Send the sender reports of all tracks, in the publisher's time (RFC 3550 6.4.1)."""

@@ -44,6 +44,10 @@ class Track:
     position up to which the live viewers were served; a joiner that has caught up with it can join
     them. `bitrate_bps` is measured here, `announced_bps` is what the parent says of a layer that
     does not flow to this node, at `announced_s`.
+
+    A layer that a ladder makes is `on_demand`: it flows only while somebody watches it. At the node
+    that the ladder serves, `made_from` is the track that it is made of, as long as the ladder is
+    there.
     """
 
     __slots__ = (
@@ -69,7 +73,9 @@ class Track:
         "kind",
         "last_arrival_s",
         "late",
+        "made_from",
         "numbering",
+        "on_demand",
         "packets",
         "rid",
         "ssrc",
@@ -104,6 +110,8 @@ class Track:
         self.bitrate_bps = 0.0
         self.announced_bps = 0.0
         self.announced_s = -1e9
+        self.on_demand = False
+        self.made_from: Track | None = None
         self._sampled_s = 0.0
         self._sampled_bytes = 0
 
@@ -216,7 +224,13 @@ class Track:
 
     def live(self, now: float) -> bool:
         """Whether packets come, or would come if they were asked for."""
-        return now - self.last_arrival_s < LIVE_S or now - self.announced_s < ANNOUNCED_S
+        if self.made_from is not None:
+            return self.made_from.live(now)
+        return self.flows(now) or now - self.announced_s < ANNOUNCED_S
+
+    def flows(self, now: float) -> bool:
+        """Whether packets come."""
+        return now - self.last_arrival_s < LIVE_S
 
     def sender_clock(self, now: float) -> tuple[int, int] | None:
         """NTP time and RTP timestamp of this moment, drawn on from the last sender report.

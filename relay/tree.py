@@ -16,6 +16,7 @@ PATH_HEADER = "Terrace-Path"
 NODE_HEADER = "Terrace-Node"
 HAVE_HEADER = "Terrace-Have"
 PUBLISHER_HEADER = "Terrace-Publisher"
+LADDER_HEADER = "Terrace-Ladder"
 # Deeper than any country's tiers: a longer path is an error in the configuration.
 MAX_HOPS = 12
 # An answer to a viewer is due within two seconds; each node below keeps some of it for itself.

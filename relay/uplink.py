@@ -12,7 +12,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 from urllib.parse import urljoin, urlsplit
 
@@ -54,6 +54,7 @@ class LayerSaid(BaseModel):
     rtx_ssrc: int = Field(default=0, ge=0, le=0xFFFFFFFF)
     bitrate_bps: int = Field(default=0, ge=0)
     live: bool = True
+    on_demand: bool = False
 
 
 class LayersAnswer(BaseModel):
@@ -132,6 +133,21 @@ class Uplink:
         offer = sdp.write_push_offer(local, legs, stream, secrets.randbits(62))
         extra = {tree.PUBLISHER_HEADER: publisher}
         return await self._ask("whip", stream, offer, local, legs, path, extra, within_s)
+
+    async def climb(self, stream: str, made: tuple[Layer, ...], within_s: float) -> Link:
+        """Offer to make these layers of a stream's picture (`terrace ladder`).
+
+        The link has two legs: the picture as the node sends it, and the layers as it takes them.
+        """
+        local = self._local()
+        offer = sdp.write_ladder_offer(local, made, stream, secrets.randbits(62))
+        extra = {tree.LADDER_HEADER: "1"}
+        link = await self._ask("whip", stream, offer, local, None, (), extra, within_s)
+        if len(link.legs) != 2:
+            await self.leave(link)
+            raise Refused(502, "The node's answer lacks the picture or the layers.", 5)
+        link.legs[1] = replace(link.legs[1], layers=made)
+        return link
 
     def _local(self) -> Local:
         ufrag, password = ice.new_credentials()
@@ -296,7 +312,8 @@ class Uplink:
             log.debug("layers %s: %s", link.location, exc)
             return None
         return [
-            Layer(n.rid, n.ssrc, n.rtx_ssrc, n.bitrate_bps if n.live else 0) for n in answer.layers
+            Layer(n.rid, n.ssrc, n.rtx_ssrc, n.bitrate_bps if n.live else 0, n.on_demand)
+            for n in answer.layers
         ]
 
     async def leave(self, link: Link) -> None:

@@ -147,10 +147,9 @@ class Viewer:
         """Whether the line is too thin for any picture."""
         return self._chooser is not None and self.wanted is None
 
-    def begin(self, layers: int, now: float) -> int:
-        """The layer to begin with, of so many: the smallest, a thin line is not yet known."""
-        self._chooser = Chooser(now)
-        return 0
+    def begin(self, layer: int, now: float) -> None:
+        """Begin with a layer, counted as `Chooser` does, and choose from there on."""
+        self._chooser = Chooser(now, layer)
 
     def switch_red(self, audio_bps: float, now: float) -> bool:
         """Whether redundant audio begins or ends now; `red` is then its payload type, or -1.

@@ -46,8 +46,8 @@ class Wish:
         changed = asyncio.Event()
         self._changed.add(changed)
         try:
-            if self._rids:
-                changed.set()
+            # At once: there may be layers that the answer to the offer did not name.
+            changed.set()
             while True:
                 try:
                     async with asyncio.timeout(TELL_EVERY_S):
@@ -73,8 +73,11 @@ class Wish:
         by_ssrc = {t.ssrc: t for t in stream.layers}
         for layer in report:
             track = by_ssrc.get(layer.ssrc)
-            if track is not None and layer.bitrate_bps:
-                track.announced_bps, track.announced_s = layer.bitrate_bps, now
+            if track is not None:
+                track.on_demand = layer.on_demand
+                # Zero: the parent has it no longer.
+                track.announced_s = now if layer.bitrate_bps else -1e9
+                track.announced_bps = layer.bitrate_bps or track.announced_bps
             link.peer.ssrcs.update(n for n in (layer.ssrc, layer.rtx_ssrc) if n)
             if len(report) > 1:
                 self._channel.run(source.know, leg, layer)

@@ -26,6 +26,7 @@ from av import AudioFrame, VideoFrame
 from numpy.typing import NDArray
 from pylibsrtp import Error as SrtpError
 
+from media.testcard import read_stamp
 from tests.bench import rtcp, stun
 from tests.bench.analysis import by_viewer
 from tests.bench.audience import Audience
@@ -92,9 +93,10 @@ class AiortcViewer:
     `packets` holds what came by RTP under the track's own SSRC, in order of arrival, `resent` what
     came by RTX; `pictures` is (monotonic clock, presentation time in s, mean brightness) of each
     decoded frame. Packets for which `drop` says so are thrown away before aiortc sees them.
+    `line`: the UDP port of a line that leads to the node's, 0 for none.
     """
 
-    def __init__(self, node_url: str, stream: str) -> None:
+    def __init__(self, node_url: str, stream: str, line: int = 0) -> None:
         self.session = ""
         self.packets: dict[Kind, list[Arrival]] = {"audio": [], "video": []}
         self.resent = 0
@@ -107,6 +109,7 @@ class AiortcViewer:
         self.nacked: list[int] = []
         self._url = f"{node_url}/whep/{stream}"
         self._base = node_url
+        self._line = line
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -146,6 +149,9 @@ class AiortcViewer:
             text = await response.text()
             assert response.status == 201, f"{self._url} answered {response.status}: {text}"
             self.session = response.headers["Location"]
+        if self._line:
+            port = self._base.rpartition(":")[2]
+            text = text.replace(f"127.0.0.1 {port} typ", f"127.0.0.1 {self._line} typ")
         await pc.setRemoteDescription(RTCSessionDescription(text, "answer"))
 
     def _enlarge_buffers(self) -> None:
@@ -226,6 +232,43 @@ class AiortcViewer:
             return bool(self.pictures) and self.samples > 0
 
         await until("picture and sound in aiortc", look, within_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One picture of the test card as a viewer decoded it. `number` is what stands on it."""
+
+    number: int
+    pts: int
+    width: int
+
+
+class CardViewer(AiortcViewer):
+    """Reads the numbers on the test card. Use as `async with`."""
+
+    def __init__(self, node_url: str, stream: str, line: int = 0) -> None:
+        super().__init__(node_url, stream, line)
+        self.seen: list[Seen] = []
+
+    async def __aenter__(self) -> CardViewer:
+        await super().__aenter__()
+        return self
+
+    async def _see(self, track: MediaStreamTrack) -> None:
+        with contextlib.suppress(MediaStreamError):
+            while True:
+                frame: Any = await track.recv()
+                stamp = read_stamp(frame.to_ndarray()[: frame.height])
+                if stamp is not None:
+                    self.seen.append(Seen(stamp.frame, frame.pts, frame.width))
+
+    async def sees(self, width: int, within_s: float) -> None:
+        """Wait until the pictures are so wide."""
+
+        async def look() -> bool:
+            return bool(self.seen) and self.seen[-1].width == width
+
+        await until(f"pictures {width} wide", look, within_s)
 
 
 def _report(packet: RtcpSrPacket) -> Report:

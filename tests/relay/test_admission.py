@@ -10,6 +10,7 @@ from relay.admission import (
     AHEAD_S,
     SIBLING_FRESH_S,
     UNLIMITED_ROOM,
+    WINDOW_S,
     Admission,
     Limits,
     Reason,
@@ -52,7 +53,9 @@ def test_recent_joins_count_before_their_packets_show() -> None:
 def test_a_join_counts_ahead_only_until_it_shows() -> None:
     admission = Admission(Limits(max_packets_per_s=200))
     admission.joined(0.0, 160)
-    assert admission.refuse(AHEAD_S - 0.1, 1, 160) is Reason.PACKETS
+    assert admission.ahead(AHEAD_S - WINDOW_S) == 160
+    assert admission.ahead(AHEAD_S - WINDOW_S / 2) == 80
+    assert admission.refuse(AHEAD_S - WINDOW_S, 1, 160) is Reason.PACKETS
     assert admission.refuse(AHEAD_S + 0.1, 1, 160) is None
 
 
