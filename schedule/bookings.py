@@ -271,8 +271,9 @@ _BOOKING = (
     Occurrence.room_id,
     Series.bitrate_bps,
 )
-# So many windows go into one question; more are asked as one long window.
-_WINDOWS = 50
+# So many windows go into one question, a day's each for as long as is checked; more are asked as
+# one long window.
+_WINDOWS = CHECKED.days + 10
 
 
 async def bookings_during(

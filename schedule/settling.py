@@ -8,13 +8,14 @@ done, and by however many processes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, delete, func, insert, select, tuple_
+from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.orm import QueryableAttribute
 
 from schedule.presence import Call, Count, Row, Span, Stay, merge, watched
 from schedule.store import Store, insert_many, upsert
@@ -34,6 +35,24 @@ from schedule.timetable import day_number
 Key = tuple[int, int]
 # Units and classes that one transaction settles: short, for reports wait meanwhile in SQLite.
 SETTLE_AT_ONCE = 200
+
+
+def among(
+    occurrence: QueryableAttribute[int],
+    column: QueryableAttribute[Any],
+    keys: Collection[tuple[int, Any]],
+) -> ColumnElement[bool]:
+    """The condition that (occurrence, column) is one of the keys, in a form that uses an index.
+
+    SQLite reads the whole table for "(a, b) IN (VALUES ...)".
+    """
+    by_class: dict[int, list[Any]] = {}
+    for occurrence_id, value in keys:
+        by_class.setdefault(occurrence_id, []).append(value)
+    return or_(
+        False,
+        *(and_(occurrence == one, column.in_(values)) for one, values in by_class.items()),
+    )
 
 
 async def settle(store: Store, now: datetime, most: int = 1_000_000) -> int:
@@ -61,11 +80,11 @@ async def _settle_some(connection: AsyncConnection, now: datetime, most: int) ->
         return 0
     keys: list[Key] = [(one, unit_id) for one, unit_id in marked]
     await connection.execute(
-        delete(Unsettled).where(tuple_(Unsettled.occurrence_id, Unsettled.unit_id).in_(keys))
+        delete(Unsettled).where(among(Unsettled.occurrence_id, Unsettled.unit_id, keys))
     )
     classes = await _classes(connection, {one for one, _ in keys}, now)
     stays = await _stays(
-        connection, classes, tuple_(Join.occurrence_id, Join.unit_id).in_(keys), "unit_id"
+        connection, classes, among(Join.occurrence_id, Join.unit_id, keys), "unit_id"
     )
     counts = await _counts(connection, keys)
     calls, abroad = await _calls(connection, keys, classes)
@@ -86,7 +105,7 @@ async def _settle_some(connection: AsyncConnection, now: datetime, most: int) ->
         )
         after[key] = _added(rows)
     await connection.execute(
-        delete(Attendance).where(tuple_(Attendance.occurrence_id, Attendance.unit_id).in_(keys))
+        delete(Attendance).where(among(Attendance.occurrence_id, Attendance.unit_id, keys))
     )
     await insert_many(connection, insert(Attendance), fresh)
     await _add_to_days(connection, before, after, classes)
@@ -173,7 +192,7 @@ async def _counts(connection: AsyncConnection, keys: Sequence[Key]) -> dict[Key,
             HeadCount.attendee,
             HeadCount.people,
             HeadCount.unnamed,
-        ).where(tuple_(HeadCount.occurrence_id, HeadCount.unit_id).in_(keys))
+        ).where(among(HeadCount.occurrence_id, HeadCount.unit_id, keys))
     )
     found: dict[Key, list[Count]] = {}
     for row in rows:
@@ -196,7 +215,7 @@ async def _calls(
     rows: set[tuple[int, int, str, int, int]] = set()
     for unit in (RollCall.unit_id, RollCall.home_id):
         found = await connection.execute(
-            select(*columns).where(tuple_(RollCall.occurrence_id, unit).in_(keys))
+            select(*columns).where(among(RollCall.occurrence_id, unit, keys))
         )
         rows.update(found)
     wanted = set(keys)
@@ -213,7 +232,7 @@ async def _calls(
     rooms = sorted({room for there in elsewhere.values() for room in there})
     if rooms:
         stays = await _stays(
-            connection, classes, tuple_(Join.occurrence_id, Join.attendee).in_(rooms), "attendee"
+            connection, classes, among(Join.occurrence_id, Join.attendee, rooms), "attendee"
         )
         abroad = {
             key: [stay for room in there for stay in stays.get(room, ())]
@@ -267,7 +286,7 @@ async def _sums(
     """What the rows of each key add up to now, with the day that they were counted for."""
     rows = await connection.execute(
         select(Attendance.occurrence_id, Attendance.unit_id, Attendance.day, *SUM_OF_ROWS)
-        .where(tuple_(Attendance.occurrence_id, Attendance.unit_id).in_(keys))
+        .where(among(Attendance.occurrence_id, Attendance.unit_id, keys))
         .group_by(Attendance.occurrence_id, Attendance.unit_id, Attendance.day)
     )
     return {

@@ -128,13 +128,13 @@ async def _questions(store: Store, size: Size) -> None:
         "clash check, a class for the whole country": check(everybody),
         "clash check, the same on 60 days": check(weekly),
         "roll-up of all units, from the sums of days": roll_up,
-        "sum by unit from the rows themselves (for comparison)": roll_up_rows,
         "a county's week": week,
         "everybody's week": whole_week,
         "a county's calendar feed": feed,
         "500 rows of a class's list": present,
     }.items():
         await _several(name, ask)
+    await _once("for comparison: sum by unit from the rows themselves", roll_up_rows)
 
 
 async def _joins(store: Store, size: Size) -> None:
