@@ -59,7 +59,11 @@ class Contents:
 
 
 async def back_up(store: Store, path: Path, now: datetime) -> Contents:
-    """Write a backup to a file, which stands there whole or not at all. StoreError, OSError."""
+    """Write a backup to a file, which stands there whole or not at all. StoreError, OSError.
+
+    Compressing and writing hold up the event loop: it is meant for a process of its own, which may
+    run beside the centre.
+    """
     async with store.reading() as connection:
         return await connection.run_sync(_write, path, now)
 
