@@ -1,6 +1,6 @@
 # make demo    a whole tree on this machine: centre, province, city, county, a test lecture
 # make test    everything that CI runs: style, types, import contract, all tests
-# make check   the quick part of it: no browser, no processes
+# make check   the quick part of it: no browser, no processes, SQLite only
 # make bench   what a node costs on this machine, as a table
 # make lock    resolve requirements-dev.lock anew
 # make clean   remove .venv and caches
@@ -21,7 +21,7 @@ test: lint
 	@$(BIN)/pytest $(ARGS)
 
 check: lint
-	@$(BIN)/pytest --ignore=tests/live --ignore=tests/chaos $(ARGS)
+	@$(BIN)/pytest --ignore=tests/live --ignore=tests/chaos -m "not postgresql and not programs" $(ARGS)
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m tests.bench $(ARGS)

@@ -15,7 +15,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, get_origin
@@ -72,7 +72,7 @@ def configure_logging(*, verbose: bool) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    for package in ("relay", "media", "web"):
+    for package in ("relay", "media", "schedule", "web"):
         logging.getLogger(package).setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
@@ -560,6 +560,38 @@ def _doctor(args: argparse.Namespace) -> int:
     return FAILED if any(one.state is doctor.State.BAD for one in findings) else 0
 
 
+def _database_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", type=Path, help="the backup")
+    parser.add_argument(
+        "--database",
+        default="terrace.db",
+        metavar="URL",
+        help="SQLite file, or postgresql://user@host/name (default: terrace.db)",
+    )
+
+
+def _backup(args: argparse.Namespace) -> int:
+    from web import keep
+
+    return _kept(keep.back_up(args.database, args.file))
+
+
+def _restore(args: argparse.Namespace) -> int:
+    from web import keep
+
+    return _kept(keep.restore(args.database, args.file))
+
+
+def _kept(work: Coroutine[None, None, str]) -> int:
+    from schedule.errors import ScheduleError
+
+    try:
+        print(asyncio.run(work))
+    except (ScheduleError, OSError) as error:
+        raise CommandFailed(str(error)) from error
+    return 0
+
+
 COMMANDS = {
     "demo": Command(
         "a whole tree on this machine: centre, province, city, county and a test lecture",
@@ -649,6 +681,19 @@ COMMANDS = {
         _drain_arguments,
         _drain,
         "A token that may relay, where the node asks for one, is read from TERRACE_TOKEN.",
+    ),
+    "backup": Command(
+        "write the whole schedule into one file, while the centre runs",
+        "terrace backup /backups/terrace-monday.zip --database /var/lib/terrace/terrace.db",
+        _database_arguments,
+        _backup,
+    ),
+    "restore": Command(
+        "fill a new, empty database from a backup",
+        "terrace restore terrace-monday.zip --database postgresql://terrace@localhost/terrace",
+        _database_arguments,
+        _restore,
+        "The backup may come from the other kind of database.",
     ),
     "doctor": Command(
         "say what is wrong on this machine: ports, kernel, clock, disk, parent",

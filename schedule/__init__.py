@@ -1,0 +1,1 @@
+"""Who belongs where, what happens when, and who was there."""
