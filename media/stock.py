@@ -155,10 +155,16 @@ class Stock:
                 case _:
                     state = State.FETCHING if may_fetch else State.WAITING
             ahead = Ahead(state, ready_at)
-            if state is State.READY:
-                ahead = coming.get(one.need.course, ahead)
-            else:
+            earlier = coming.get(one.need.course)
+            if state is not State.READY:
                 coming.setdefault(one.need.course, ahead)
+            elif earlier is not None:
+                # Too late for the earlier item may be in time for this one.
+                in_time = earlier.ready_at is not None and earlier.ready_at <= one.need.due_s
+                if earlier.state is State.LATE and in_time:
+                    ahead = Ahead(State.FETCHING if may_fetch else State.WAITING, earlier.ready_at)
+                else:
+                    ahead = earlier
             found[one.need.id] = ahead
         return found
 

@@ -338,24 +338,27 @@ def _fill_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_missing_piece_is_a_hole_that_the_screen_knows(
     tmp_path: Path, rice: Lesson
 ) -> None:
-    """A piece that went bad on the disk, and no line: that piece is missing, the rest plays."""
-    county = ready(tmp_path, rice, timetable(CLASSES))
+    """A piece that went bad on the disk, and no line: that piece is missing, the rest plays.
+
+    The clock nearly stands, first within that piece and then behind it.
+    """
+    county = ready(tmp_path, rice, timetable(CLASSES[:2]))
     county.close()
     await fill(tmp_path / "box", rice)
     segment = rice.manifest.segments[10]  # 40 to 44 s
     file = tmp_path / "box/cache/pieces" / segment.sha256[:2] / segment.sha256
     file.write_bytes(b"\0" * file.stat().st_size)
-    wall = ScriptedWall([(0, DAY + HOUR + 36)], synchronised=True)
-    async with box(tmp_path / "box", wall, television=False) as here:
-        state = await here.until(lambda s: s["show"] == "course")
-        # The television reads ahead and meets it.
-        assert await here.station.cache.find_digest(segment.sha256) is None
-        state = await here.until(lambda s: s["changes_at"] == DAY + HOUR + 40)
-        assert state["show"] == "course"
-        state = await here.until(lambda s: s["show"] == "fault")
-        assert state["current"]["trouble"] == "missing"
-        state = await here.until(lambda s: s["now"] > DAY + HOUR + 44.3)
-        assert state["show"] == "course"
+    for where_s, show, changes_s in ((41, "fault", 44), (45, "course", LENGTH_S)):
+        begin = DAY + HOUR + where_s
+        wall = ScriptedWall([(0, begin), (300, begin + 1)], synchronised=True)
+        async with box(tmp_path / "box", wall, television=False) as here:
+            # Whoever reads ahead meets it.
+            assert await here.station.cache.find_digest(segment.sha256) is None
+            state = await here.until(lambda s: s["coming"][0]["percent"] < 100)
+            assert (state["show"], state["changes_at"]) == (show, DAY + HOUR + changes_s)
+            assert state["current"]["trouble"] == ("missing" if show == "fault" else None)
+            # It is an hour to the next class, in which one piece will come.
+            assert state["coming"][0]["state"] == "waiting"
 
 
 async def test_only_the_television_may_say_what_was_played_and_read_the_code(
