@@ -134,7 +134,7 @@ class _Ingest:
                 if event is None:
                     return False
                 if isinstance(event, worker.Failed):
-                    raise IngestError(event.sentence)
+                    raise (IngestError if event.final else MediaError)(event.sentence)
                 if await self._take(event):
                     return True
         except (BrokenPipeError, ConnectionResetError):

@@ -7,6 +7,7 @@ and keeps whole segments on disk; started again with the same job, it goes on af
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -74,10 +75,11 @@ class Ready(BaseModel):
 
 
 class Failed(BaseModel):
-    """It cannot be done, and doing it again cannot help."""
+    """It cannot be done. final: doing it again cannot help, as it can when a disk was full."""
 
     event: Literal["failed"] = "failed"
     sentence: str
+    final: bool = True
 
 
 Event = TypeAdapter[Planned | Progress | Ready | Failed](
@@ -342,12 +344,11 @@ def main() -> int:
         say(Failed(sentence=f"its H264 cannot be used: {error}"))
         return 1
     except OSError as error:
-        reason = (
-            "the disk is full: make room and try again"
-            if error.errno == 28
-            else f"{error.filename or 'a file'}: {error.strerror}"
-        )
-        say(Failed(sentence=reason))
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            sentence = "the disk of the library is full: make room, then it goes on where it was"
+        else:
+            sentence = f"{error.filename or 'a file'}: {error.strerror}"
+        say(Failed(sentence=sentence, final=False))
         return 1
     return 0
 

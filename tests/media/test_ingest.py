@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from media import ingest, intake
 from media.course import Course
+from media.errors import MediaError
 from media.ingest import IngestError, Step
 from media.intake import Details, Intake
 from media.library import Library
@@ -283,3 +284,25 @@ async def test_two_processes_do_not_make_the_same_course(library: Library, tmp_p
         await ingest.run(library, folder)
     await ingest.run(library, folder)
     assert json.loads((await library.course("rice")).course.model_dump_json())["revision"] == 1
+
+
+async def test_a_full_disk_fails_the_job_for_now_and_not_for_ever(
+    library: Library, tmp_path: Path
+) -> None:
+    """The worker meets the system's own full disk in the place of a file that it writes."""
+    work = tmp_path / "work"
+    folder = work / "rice"
+    (folder / "making").mkdir(parents=True)
+    source = write_clip(tmp_path / "clip.mp4", frames=10)
+    mark = intake.fingerprint(source)
+    job = Intake(id="rice", source=source, fingerprint=mark, details=Details(title="Rice"))
+    # The same job left again keeps what was made: and with it the full disk.
+    intake.leave(work, job)
+    (folder / "making").mkdir(exist_ok=True)
+    (folder / "making" / ".plan.json.part").symlink_to("/dev/full")
+    with pytest.raises(MediaError, match="the disk of the library is full") as refused:
+        await ingest.run(library, folder)
+    assert not isinstance(refused.value, IngestError)
+    assert intake.waiting(work) == [folder]
+    (folder / "making" / ".plan.json.part").unlink()
+    assert (await ingest.run(library, folder)).complete
