@@ -20,12 +20,13 @@ import socket
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.bind(("0.0.0.0", 5000))
 print("ready", flush=True)
-s.settimeout(1.0)
+s.settimeout(20.0)  # The sender is a process that has yet to start.
 found = 0
 try:
     while True:
         s.recv(2000)
         found += 1
+        s.settimeout(1.0)
 except TimeoutError:
     print(found)
 """
