@@ -30,3 +30,31 @@ class NodeError(MediaError):
         super().__init__(sentence)
         self.final = final
         self.retry_after_s = retry_after_s
+
+
+class CacheError(MediaError):
+    """The cache cannot be used: its folder, its lock, or what stands in it."""
+
+
+class DiskFull(CacheError):
+    """There is no room for what has come or is to come, and nothing may be let go for it."""
+
+
+class BadBlob(MediaError):
+    """What came has another digest or size than what was asked for."""
+
+
+class FetchError(MediaError):
+    """Something could not be had from any source; the subclass says whether waiting helps."""
+
+
+class NoSource(FetchError):
+    """No source answers now; trying again later helps."""
+
+
+class NotThere(FetchError):
+    """Every source that answered says that it has no such thing."""
+
+
+class Refusal(FetchError):
+    """A source wants a token, or another one than ours; the text is its own sentence."""

@@ -171,10 +171,19 @@ class Access:
             raise KeyFileError("no public key is given; make a pair with `terrace keygen`")
         return cls(keys, open_to_all=False)
 
+    @property
+    def public_keys(self) -> tuple[Ed25519PublicKey, ...]:
+        """The keys whose tokens are good here; none in open mode."""
+        return tuple(self._keys.values())
+
     def with_secret(self, secret: str) -> Self:
         """This gate, which also takes a secret of the processes that make up one node."""
         self._secret = secret
         return self
+
+    def add_key(self, key: Ed25519PublicKey) -> None:
+        """Take the tokens of one more key: the node's own, which it issues to its stations."""
+        self._keys[key_id(key)] = key
 
     def check(self, authorization: str | None, *, now: float | None = None) -> Grant:
         """What the bearer of an `Authorization` header may do.

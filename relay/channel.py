@@ -20,7 +20,7 @@ from relay import sdp, tree
 from relay.errors import HandshakeFailed, Refused
 from relay.ladder import Ladder
 from relay.parents import Parent, Parents
-from relay.peer import Peer
+from relay.peer import CLOSED, Peer
 from relay.pull import Puller
 from relay.sdp import Format, Layer, Leg
 from relay.source import Source
@@ -38,6 +38,7 @@ log = logging.getLogger("relay.channel")
 CONSENT_S = 30.0
 # No packet for this long: the publisher is there but silent.
 SILENT_S = 3.0
+GOODBYE = "the client said goodbye"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,8 @@ class Channel:
         self.sessions: set[Session] = set()
         self.fed_by = ""
         self.source_gone_s: float | None = None
+        # The last publisher left by its own wish, and was not lost.
+        self.said_goodbye = False
         self.ended = asyncio.Event()
         self.tasks: set[asyncio.Task[None]] = set()
         self._pulling: asyncio.Task[None] | None = None
@@ -270,6 +273,7 @@ class Channel:
             # A node that pushes again goes on in the line of the same publisher.
             anew = session.publisher != self.last_publisher
             self.publisher, self.last_publisher = session, session.publisher
+            self.said_goodbye = False
             self.source_gone_s, self.fed_by = None, "push" if session.relay_id else "publisher"
             self._port.call(source.attach, None, anew)
             self.on_air.set()
@@ -282,6 +286,7 @@ class Channel:
         finally:
             if self.publisher is session:
                 self.publisher = None
+                self.said_goodbye = peer.why in (GOODBYE, CLOSED)
                 self.source_gone_s = time.monotonic()
             elif not self.fed_by and not any(s.kind == "whip" for s in self.sessions - {session}):
                 # Nobody has ever been on air here: who waits had better ask the parent.
@@ -317,6 +322,11 @@ class Channel:
         await puller.start()
         self.puller = puller
         self._pulling = self.spawn(puller.run(), "pull")
+
+    @property
+    def pulled(self) -> bool:
+        """Whether a pull from a parent is under way."""
+        return self._pulling is not None and not self._pulling.done()
 
     def attach_pull(self, source: Source, before: Source | None) -> None:
         """Let a pull feed the stream; what `before` was asking for is asked of it from now on."""
@@ -469,7 +479,7 @@ class Channel:
         """Whether this channel has nothing more to do."""
         if self.publisher is not None or any(s.kind == "whip" for s in self.sessions):
             return False
-        if self._pulling is not None and not self._pulling.done():
+        if self.pulled:
             lingers = self.puller is not None and self.puller.pull is not None
             linger_s = self._linger_s if lingers else 0.0
             return self._idle_since_s is not None and now - self._idle_since_s >= linger_s

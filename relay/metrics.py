@@ -12,8 +12,11 @@ if TYPE_CHECKING:
 Sample = tuple[str, float]
 
 
-class _Text:
-    """Collects metrics: each is a name, a kind, a help text and its samples by label set."""
+class Text:
+    """Collects metrics: each is a name, a kind, a help text and its samples by label set.
+
+    What runs beside the relay in one process adds its own through `Node.more_metrics`.
+    """
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -31,14 +34,16 @@ class _Text:
 
 def render(node: Node) -> str:
     """The text of /metrics."""
-    text = _Text()
+    text = Text()
     _node(text, node)
     _streams(text, node)
     _crowd(text, node)
+    for part in node.more_metrics:
+        part(text)
     return "\n".join(text.lines) + "\n"
 
 
-def _node(text: _Text, node: Node) -> None:
+def _node(text: Text, node: Node) -> None:
     port, sent = node.port, node.port.fanout.counters
     text.gauge("up_seconds", "Time since start.", time.monotonic() - node.started_s)
     text.gauge("children", "Nodes below that report to this one.", len(node.children))
@@ -63,7 +68,7 @@ def _parent_connected(node: Node) -> bool:
     return node.parents is not None and any(p.state == "connected" for p in node.parents.all)
 
 
-def _streams(text: _Text, node: Node) -> None:
+def _streams(text: Text, node: Node) -> None:
     # Stream names hold no character that a label would have to escape.
     channels = [(f'{{stream="{c.name}"}}', c) for c in node.channels.values() if c.stream]
     viewers = [(label, sum(not s.relay_id for s in c.viewers)) for label, c in channels]
@@ -93,7 +98,7 @@ def _streams(text: _Text, node: Node) -> None:
     _lines(text, node)
 
 
-def _lines(text: _Text, node: Node) -> None:
+def _lines(text: Text, node: Node) -> None:
     """The last ten seconds of every line into this node, and of its viewers' lines."""
     sight = node.sight
     channels = [c for c in node.channels.values() if c.stream is not None]
@@ -121,7 +126,7 @@ def _lines(text: _Text, node: Node) -> None:
         text.add(f"stream_{key}", "gauge", about, [(label, one[key]) for label, one in viewers])
 
 
-def _crowd(text: _Text, node: Node) -> None:
+def _crowd(text: Text, node: Node) -> None:
     load = node.crowd.admission
     text.gauge("forward_cpu_share", "Share of a core that forwarding uses.", load.cpu)
     text.gauge("packets_out_per_second", "RTP packets a second sent.", load.packets_per_s)

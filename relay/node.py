@@ -11,15 +11,17 @@ import logging
 import secrets
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import aiohttp
 import ifaddr
 
-from relay import __version__, sdp, tree
+from relay import __version__, metrics, sdp, tree
 from relay.access import Access, Grant
 from relay.admission import Limits
 from relay.channel import (
+    GOODBYE,
     Channel,
     Publisher,
     Session,
@@ -119,6 +121,7 @@ class Node:
         self.sight = Sight()
         self.crowd = Crowd(self)
         self.team: Members | None = None
+        self.more_metrics: list[Callable[[metrics.Text], None]] = []
         self._certificate = NodeCertificate.generateCertificate()
         self._pulls: dict[str, asyncio.Task[Channel]] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -492,7 +495,7 @@ class Node:
 
     def close_session(self, session: Session) -> None:
         """End a session at its client's wish (DELETE)."""
-        session.peer.why = session.peer.why or "the client said goodbye"
+        session.peer.why = session.peer.why or GOODBYE
         if session.task is not None:
             session.task.cancel()
         self.sessions.pop(session.id, None)

@@ -38,6 +38,8 @@ from relay.packet import is_rtcp
 
 log = logging.getLogger("relay.peer")
 
+CLOSED = "the peer closed the connection"
+
 # The first profile both sides know is taken: AES-128 costs least, CM is for old encoders.
 PROFILES = [
     p
@@ -425,7 +427,7 @@ class Peer:
 
     def _state_changed(self) -> None:
         if self._dtls._state is State.CLOSED:
-            self._gone("the peer closed the connection")
+            self._gone(CLOSED)
 
     # ------------------------------------------------------------ forwarding thread
 

@@ -112,6 +112,8 @@ class Stream:
         self.layers = [t for t in tracks if t.kind == "video"]
         self.upstream: Upstream | None = None
         self.ladder: Upstream | None = None
+        # Layers that are needed here without a viewer: a recorder reads them from the ring.
+        self.held: frozenset[Track] = frozenset()
         self.viewers: set[Viewer] = set()
         self.packets_out = 0
         self.bytes_out = 0
@@ -562,7 +564,7 @@ class Stream:
         live = self._live_layers(now) if self.layers else []
         rates = [t.known_bps for t in live]
         audio_bps = audio.known_bps if audio is not None else 0.0
-        used: set[Track] = set()
+        used: set[Track] = set(self.held)
         thin: list[Viewer] = []
         for viewer in self.viewers:
             if "video" not in viewer.legs:

@@ -12,10 +12,23 @@ import signal
 
 from aiohttp import web
 
+from media.county import County
 from relay import endpoints
 from relay.errors import SettingError
 from relay.node import Node
-from web import pages
+from web import (
+    course_pages,
+    courses,
+    distribution,
+    pages,
+    recordings,
+    station_pages,
+    stations,
+    uploads,
+)
+from web.cache_settings import CacheSettings
+from web.library import LibraryRoom
+from web.recordings import Recordings
 from web.workers import Team
 
 log = logging.getLogger("web.app")
@@ -24,19 +37,53 @@ STOP_WITHIN_S = 3.0
 """A stopping node has told its viewers and closed its sockets after this long, or is cut off."""
 
 
-def build_app(node: Node, team: Team | None = None) -> web.Application:
-    """The node's signalling and API (`relay.endpoints`) and its pages (`web.pages`) as one app.
+def build_app(
+    node: Node,
+    team: Team | None = None,
+    recorded: Recordings | None = None,
+    cache: CacheSettings | None = None,
+    room: LibraryRoom | None = None,
+    county: County | None = None,
+) -> web.Application:
+    """The node's signalling and API (`relay.endpoints`), its courses and its pages as one app.
 
-    `team` passes viewers on to the node's other processes, if it has any.
+    `team` passes viewers on to the node's other processes, if it has any; `recorded` records here.
+    `cache` says what a node below another keeps of the courses that pass through it; a node that
+    has none above it has the library in `room`. `county` is the open book of the stations that
+    belong to this node, if it has any.
     """
     app = web.Application(middlewares=[team.front] if team is not None else [])
     endpoints.add_routes(app, node)
-    pages.add_pages(app, node)
+    if node.config.parents:
+        cache = cache or CacheSettings()
+        keys = cache.read_keys(node.config.access)
+        below = distribution.Distribution(node.config, cache, keys)
+        distribution.add(app, below)
+        node.more_metrics.append(below.metrics)
+    elif room is not None:
+        courses.add(app, room, node.config.access)
+        uploads.add(app, room, node.config.access)
+    rendered = pages.add_pages(app, node)
+    course_pages.add(app, rendered, node.config.access)
+    if county is not None:
+        stations.add(app, county, node.config.access)
+        station_pages.add_county_pages(app, rendered)
+    if recorded is not None:
+        recordings.add(app, recorded)
     return app
 
 
 async def serve(
-    node: Node, *, host: str, port: int, drain_s: float = 0.0, team: Team | None = None
+    node: Node,
+    *,
+    host: str,
+    port: int,
+    drain_s: float = 0.0,
+    team: Team | None = None,
+    recorded: Recordings | None = None,
+    room: LibraryRoom | None = None,
+    cache: CacheSettings | None = None,
+    county: County | None = None,
 ) -> None:
     """Runs a node until SIGTERM, SIGINT or a drain, then stops it cleanly.
 
@@ -60,7 +107,11 @@ async def serve(
 
     # Media first: a node that answers on HTTP can take a publisher at once.
     await node.start()
-    runner = web.AppRunner(build_app(node, team), access_log=None, shutdown_timeout=0.5)
+    runner = web.AppRunner(
+        build_app(node, team, recorded, cache, room, county),
+        access_log=None,
+        shutdown_timeout=0.5,
+    )
     try:
         await runner.setup()
         try:
@@ -79,6 +130,8 @@ async def serve(
     finally:
         try:
             async with asyncio.timeout(STOP_WITHIN_S):
+                if recorded is not None:
+                    recorded.leave()
                 if team is not None:
                     await team.stop()
                 # The server answers until its node has said goodbye: who asks meanwhile gets a 503.

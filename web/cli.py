@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, get_origin
 
 if TYPE_CHECKING:
+    from media.county import County
     from web.settings import Settings
 
 BAD_USAGE = 2
@@ -108,8 +109,10 @@ def _demo(args: argparse.Namespace) -> int:
         raise CommandFailed(str(error)) from error
 
 
-def _settings_arguments(parser: argparse.ArgumentParser) -> None:
-    from web.settings import DEFAULT_FILE, RelaySettings, environment_name, flag_name
+def _settings_arguments(parser: argparse.ArgumentParser, table: str = "relay") -> None:
+    from pydantic import SecretStr
+
+    from web.settings import DEFAULT_FILE, TABLES, environment_name, flag_name
 
     parser.add_argument(
         "--config",
@@ -117,21 +120,21 @@ def _settings_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=f"settings file (default: {DEFAULT_FILE} in the working folder, if there is one)",
     )
-    for name, field in RelaySettings.model_fields.items():
-        if name == "parent_token":
+    for name, field in TABLES[table].model_fields.items():
+        if field.annotation is SecretStr:
             continue  # a flag would show the secret in the list of processes
         several = get_origin(field.annotation) is list
         description = (field.description or "").replace("%", "%%")
         if several:
             description += " (may be given several times)"
-        elif field.default_factory is None and field.default != "":
+        elif field.default_factory is None and field.default not in ("", None):
             description += f" (default: {field.default})"
         parser.add_argument(
             flag_name(name),
             dest=name,
             action="append" if several else "store",
             metavar=_METAVARS.get(name, "TEXT"),
-            help=f"{description} [{environment_name(name)}]",
+            help=f"{description} [{environment_name(name, table)}]",
         )
 
 
@@ -150,6 +153,18 @@ _METAVARS = {
     "public_url": "URL",
     "drain_s": "SECONDS",
     "workers": "NUMBER",
+    "record": "PATTERN",
+    "recordings": "DIR",
+    "folder": "DIR",
+    "county_key": "FILE",
+    "cache_mb": "NUMBER",
+    "keep_free_mb": "NUMBER",
+    "hours": "HH:MM-HH:MM",
+    "day_mb": "NUMBER",
+    "rate_kbit": "NUMBER",
+    "neighbours": "yes|no",
+    "target_hours": "NUMBER",
+    "browser_port": "PORT",
 }
 
 
@@ -168,18 +183,22 @@ def _relay(args: argparse.Namespace) -> int:
 
     from relay.errors import SettingError
     from relay.node import Node
-    from web import app, workers
+    from web import app, library, recordings, workers
 
     relay, number = settings.relay, workers.worker_number()
     count = relay.workers
-    # The environment would show a worker's secret to what it starts, but it starts nothing.
+    # The environment would show a worker's secret to what it starts, but a worker starts nothing.
     secret = os.environ.get(workers.SECRET_VARIABLE, "") if number else workers.new_secret()
     http_host = relay.host
     if number:
         relay, http_host = workers.worker_settings(relay, number), workers.LOOPBACK
     config = relay.node_config()
-    if number or count > 1:
-        config = replace(config, access=config.access.with_secret(secret))
+    try:
+        settings.cache.read_keys(config.access)
+    except ValueError as error:
+        raise UsageError(f"library_keys cannot be used: {error}") from error
+    # Workers and recorders show it.
+    config = replace(config, access=config.access.with_secret(secret))
     if number:
         config = replace(config, parent_token=secret)
 
@@ -188,7 +207,18 @@ def _relay(args: argparse.Namespace) -> int:
         team = None
         if not number and count > 1:
             team = workers.Team(node, count, secret, args.argv)
-        await app.serve(node, host=http_host, port=relay.port, drain_s=relay.drain_s, team=team)
+        recorded = room = None
+        if not number:
+            if not relay.parents:
+                room = library.LibraryRoom(settings.library)
+            recorded = recordings.Recordings(
+                node, relay.recordings, relay.record, secret, ingest=room
+            )
+        county = None if number else await asyncio.to_thread(_open_county, settings)
+        await app.serve(
+            node, host=http_host, port=relay.port, drain_s=relay.drain_s, team=team,
+            recorded=recorded, cache=settings.cache, county=county, room=room,
+        )  # fmt: skip
 
     try:
         asyncio.run(run())
@@ -197,15 +227,101 @@ def _relay(args: argparse.Namespace) -> int:
     return 0
 
 
-def _load_settings(args: argparse.Namespace) -> Settings:
+def _open_county(settings: Settings) -> County | None:
+    """The book of this node's stations, if it has any. Raises SettingsError."""
+    from media.county import County
+    from media.pairing import public_pem
+    from relay.access import read_public_key
+    from web.settings import SettingsError
+
+    stations = settings.stations
+    if stations.folder is None:
+        return None
+    try:
+        county = County(
+            stations.folder,
+            name=settings.relay.name,
+            key_file=stations.key,
+            library_keys=[public_pem(read_public_key(one)) for one in stations.library_keys],
+            target_hours=stations.target_hours,
+        )
+        county.open()
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"[stations] cannot be used: {error}") from error
+    return county
+
+
+def _load_settings(args: argparse.Namespace, table: str = "relay") -> Settings:
     from web import settings
 
     flags = {
         name: getattr(args, name)
-        for name in settings.RelaySettings.model_fields
+        for name in settings.TABLES[table].model_fields
         if hasattr(args, name)
     }
-    return settings.load(flags=flags, environ=os.environ, file=args.config)
+    return settings.load(flags=flags, environ=os.environ, file=args.config, table=table)
+
+
+def _station_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "carry",
+        nargs="?",
+        choices=["export", "import"],
+        help="carry the courses of a running box to a stick, or from one",
+    )
+    parser.add_argument("stick", nargs="?", type=Path, metavar="FOLDER", help="where the stick is")
+    _settings_arguments(parser, "station")
+    parser.add_argument("--verbose", action="store_true", help="log what helps to find a fault")
+
+
+def _station(args: argparse.Namespace) -> int:
+    settings = _load_settings(args, "station")
+    configure_logging(verbose=args.verbose)
+
+    from relay.errors import SettingError
+    from web import box
+
+    if args.carry:
+        if args.stick is None:
+            raise UsageError(f"say which folder: terrace station {args.carry} /media/stick")
+        try:
+            print(asyncio.run(box.carry(settings.station, args.carry, args.stick)))
+        except box.NotCarried as error:
+            raise CommandFailed(str(error)) from error
+        return 0
+    try:
+        asyncio.run(box.run(settings.station, os.environ))
+    except SettingError as error:
+        raise UsageError(str(error)) from error
+    return 0
+
+
+def _programme_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=["sign"], help="what to do with the plan")
+    parser.add_argument("plan", type=Path, metavar="PLAN", help="the timetable as JSON")
+    parser.add_argument(
+        "--key", type=Path, required=True, metavar="FILE", help="the county's private key"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="where to write it (default: standard output)"
+    )
+
+
+def _programme(args: argparse.Namespace) -> int:
+    from media import keep, programme, signed
+
+    try:
+        plan = programme.parse(args.plan.read_bytes())
+        text = signed.sign(plan, args.key.read_bytes(), programme.TYP)
+        if args.out is not None:
+            keep.write(args.out, text.encode() + b"\n")
+    except OSError as error:
+        raise CommandFailed(f"{error.filename}: {error.strerror}") from error
+    except ValueError as error:
+        raise CommandFailed(f"{args.plan} cannot be signed: {error}") from error
+    if args.out is None:
+        print(text)
+    return 0
 
 
 def _publish_arguments(parser: argparse.ArgumentParser) -> None:
@@ -218,6 +334,31 @@ def _publish(args: argparse.Namespace) -> int:
     from media import publish
 
     return publish.run(args)
+
+
+def _record_arguments(parser: argparse.ArgumentParser) -> None:
+    from media import recorder
+
+    recorder.add_arguments(parser)
+
+
+def _record(args: argparse.Namespace) -> int:
+    from media import recorder
+
+    configure_logging(verbose=False)
+    return recorder.run(args)
+
+
+def _ingest_arguments(parser: argparse.ArgumentParser) -> None:
+    from web import ingest
+
+    ingest.add_arguments(parser)
+
+
+def _ingest(args: argparse.Namespace) -> int:
+    from web import ingest
+
+    return ingest.run(args)
 
 
 def _ladder_arguments(parser: argparse.ArgumentParser) -> None:
@@ -436,11 +577,44 @@ COMMANDS = {
         "The token for the parent has no flag, since others could read it in the list of "
         "processes: set parent_token in the file or TERRACE_PARENT_TOKEN.",
     ),
+    "station": Command(
+        "run a village box: fetch courses, play by the timetable, keep the logbook",
+        "terrace station --parent http://192.0.2.10:8740 --folder /var/lib/terrace-station",
+        _station_arguments,
+        _station,
+        "Settings come from [station] of terrace.toml, then from TERRACE_STATION_* variables, then "
+        "from these flags. The television's browser shows http://127.0.0.1:8780/tv.",
+    ),
+    "programme": Command(
+        "sign a timetable for a station or a group of them",
+        "terrace programme sign plan.json --key private.pem --out shangping.jws",
+        _programme_arguments,
+        _programme,
+        "A county sends it with PUT /api/programmes/STATION.",
+    ),
     "publish": Command(
         "publish a file, a camera, an RTSP address or a test picture to a node",
         "terrace publish test: http://127.0.0.1:8710/whip/lecture",
         _publish_arguments,
         _publish,
+    ),
+    "record": Command(
+        "record a stream of a node into a folder, without decoding it",
+        "terrace record http://127.0.0.1:8710 lecture --out recordings",
+        _record_arguments,
+        _record,
+        "It ends with the stream, or with Ctrl-C, and leaves one MP4 file. A node records by "
+        "itself what its setting `record` names. A token that may relay, where the node asks for "
+        "one, is read from TERRACE_TOKEN.",
+    ),
+    "ingest": Command(
+        "make a course of a video file",
+        "terrace ingest lesson.mp4 --title Sowing --chapter 12:30=Seeds --tag rice",
+        _ingest_arguments,
+        _ingest,
+        "The course goes into the library that [library] of the settings names, and can be played "
+        "as soon as its best rendition is made. Given the same file again, it goes on where it "
+        "was stopped.",
     ),
     "ladder": Command(
         "make the lower layers of a stream whose publisher sends one picture only",

@@ -69,8 +69,34 @@ WATCH_HEADERS: Final = PAGE_HEADERS | {
     )
 }
 
+# The picture of a station's television is fetched with the operator's token and shown from memory.
+SITE_HEADERS: Final = PAGE_HEADERS | {
+    "Content-Security-Policy": PAGE_HEADERS["Content-Security-Policy"].replace(
+        "img-src 'self'", "img-src 'self' blob:"
+    )
+}
+
+HEADERS: Final = {"watch": WATCH_HEADERS, "site": SITE_HEADERS}
+"""What a page is sent with, if not with PAGE_HEADERS."""
+
 # Paths whose callers are programs: they get the node's own plain answers, never a page.
-PROGRAM_PATHS: Final = ("/whip", "/whep", "/api", "/static", "/healthz", "/metrics")
+PROGRAM_PATHS: Final = ("/whip", "/whep", "/api", "/static", "/qr", "/healthz", "/metrics")
+
+TEMPLATES: Final = (
+    *("index", "watch", "present", "tree", "error"),
+    *("courses", "course", "upload"),
+    *("tv", "attend", "box", "logbook", "stations", "site"),
+)
+
+# The pages about a village station have words in common, beside those of each.
+MORE_STRINGS: Final[Mapping[str, tuple[str, ...]]] = {
+    "tv": ("station.",),
+    "attend": ("station.",),
+    "box": ("station.",),
+    "logbook": ("station.", "stations.", "site.", "box."),
+    "stations": ("station.",),
+    "site": ("station.", "stations."),
+}
 
 _PLACEHOLDER: Final = re.compile(r"\{([a-z_]+)\}")
 _UNSAFE_IN_SCRIPT: Final = str.maketrans(
@@ -216,10 +242,7 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates = {
-            page: environment.get_template(f"{page}.html")
-            for page in ("index", "watch", "present", "tree", "error")
-        }
+        self._templates = {page: environment.get_template(f"{page}.html") for page in TEMPLATES}
         self._page = functools.lru_cache(RENDERED_PAGES)(self._render)
 
     def _render(self, page: str, language: str, stream: str, status: int = 200) -> Document:
@@ -234,17 +257,14 @@ class Pages:
         def t(key: str, **values: object) -> str:
             return fill(strings[key], values)
 
+        own = ("common.", "tier.", f"{page}.", *MORE_STRINGS.get(page, ()))
         tier = t(f"tier.{self._tier}") if self._tier in TIERS else self._tier
         data = {
             "page": page,
             "lang": LANGUAGES[language],
             "stream": stream,
             "node": self._node_name,
-            "strings": {
-                key: text
-                for key, text in strings.items()
-                if key.startswith(("common.", "tier.", f"{page}."))
-            },
+            "strings": {key: text for key, text in strings.items() if key.startswith(own)},
         }
         html = self._templates[page].render(
             t=t,
@@ -262,10 +282,14 @@ class Pages:
         )
         return Document.of(html.encode(), "text/html; charset=utf-8")
 
-    def _answer(
+    def answer(
         self, request: web.Request, page: str, stream: str = "", status: int = 200
     ) -> web.Response:
-        """Answer with a page in the language of this request."""
+        """Answer with a page in the language of this request.
+
+        page:   one of `TEMPLATES`
+        stream: the name of what the page is about, "" for none; untrusted
+        """
         asked = request.query.get("lang")
         language = choose_language(
             asked,
@@ -275,7 +299,7 @@ class Pages:
         # An error page shows whatever name was asked for; keeping those would push out good ones.
         make = self._page if status == HTTPStatus.OK else self._render
         document = make(page, language, stream, status)
-        headers = WATCH_HEADERS if page == "watch" else PAGE_HEADERS
+        headers = HEADERS.get(page, PAGE_HEADERS)
         response = document.response(request, headers, status)
         response.headers["Content-Language"] = LANGUAGES[language]
         if asked == language:
@@ -286,7 +310,7 @@ class Pages:
 
     async def index(self, request: web.Request) -> web.Response:
         """`GET /`: this node and the streams that are live here."""
-        return self._answer(request, "index")
+        return self.answer(request, "index")
 
     async def watch(self, request: web.Request) -> web.Response:
         """`GET /watch/{stream}`: the player."""
@@ -298,15 +322,15 @@ class Pages:
 
     async def tree(self, request: web.Request) -> web.Response:
         """`GET /tree`: this node and all below it, and where a complaint begins."""
-        return self._answer(request, "tree")
+        return self.answer(request, "tree")
 
     def _about_stream(self, request: web.Request, page: str) -> web.Response:
         stream = request.match_info["stream"]
         try:
             tree.check_stream_name(stream)
         except Refused:
-            return self._answer(request, "error", stream[:80], HTTPStatus.NOT_FOUND)
-        return self._answer(request, page, stream)
+            return self.answer(request, "error", stream[:80], HTTPStatus.NOT_FOUND)
+        return self.answer(request, page, stream)
 
     async def static(self, request: web.Request) -> web.Response:
         """`GET /static/{version}/{name}`: a module, a style sheet or a picture."""
@@ -336,19 +360,26 @@ class Pages:
         except web.HTTPNotFound:
             if request.path.startswith(PROGRAM_PATHS) or request.method not in ("GET", "HEAD"):
                 raise
-            return self._answer(request, "error", status=HTTPStatus.NOT_FOUND)
+            return self.answer(request, "error", status=HTTPStatus.NOT_FOUND)
 
 
-def add_pages(app: web.Application, node: PageNode) -> None:
-    """Add the pages, their static files and the error page to `app`.
+def add_common(app: web.Application, node: PageNode) -> Pages:
+    """Add to `app` what all pages need: static files and the error page; returns the renderer.
 
     Templates, strings and static files are read here, so that a broken one stops the start.
     """
     pages = Pages(node)
     app.middlewares.append(pages.error_page)
+    app.router.add_get("/static/{version}/{name}", pages.static)
+    return pages
+
+
+def add_pages(app: web.Application, node: PageNode) -> Pages:
+    """Add a node's pages to `app`; returns what renders them, for pages that others add."""
+    pages = add_common(app, node)
     # Not aiohttp's own pattern for a segment: it passes over names with braces.
     app.router.add_get("/", pages.index)
     app.router.add_get("/tree", pages.tree)
     app.router.add_get("/watch/{stream:[^/]+}", pages.watch)
     app.router.add_get("/present/{stream:[^/]+}", pages.present)
-    app.router.add_get("/static/{version}/{name}", pages.static)
+    return pages

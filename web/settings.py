@@ -15,8 +15,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_origin
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -27,6 +26,11 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
+
+from web import values
+from web.cache_settings import CacheSettings
+from web.library_settings import LibrarySettings
+from web.station_settings import StationSettings, StationsSettings
 
 if TYPE_CHECKING:
     from relay.node import NodeConfig
@@ -39,17 +43,22 @@ OTHER_VARIABLES = frozenset(
     {
         "TERRACE_CONFIG",
         "TERRACE_SEND",
+        "TERRACE_TEST_CLOCK",
         "TERRACE_TOKEN",
         "TERRACE_WORKER",
         "TERRACE_WORKER_SECRET",
     }
 )
 
+AT_WORK = frozenset({("relay", "recordings"), ("library", "folder")})
+"""Settings whose path starts at the working folder, wherever it was given."""
+
 LISTS_IN_WORDS = {
     "parents": "parent",
     "public_keys": "public-key",
     "advertise": "advertise",
     "siblings": "sibling",
+    "record": "record",
 }
 
 
@@ -57,58 +66,10 @@ class SettingsError(Exception):
     """A setting is wrong. Its text is one sentence for the person who wrote the setting."""
 
 
-def _printable(value: str) -> str:
-    if not value.isprintable():
-        raise ValueError("it must have no line breaks or control characters")
+def _pattern(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._~*-]{1,64}", value):
+        raise ValueError("it must be a list of stream names, such as lecture-*")
     return value
-
-
-def _host(value: str) -> str:
-    if value == "localhost":
-        return "127.0.0.1"
-    try:
-        return str(ipaddress.ip_address(value))
-    except ValueError:
-        raise ValueError(
-            "it must be an IP address of this machine, or 0.0.0.0 for all of them"
-        ) from None
-
-
-def _parent(value: str) -> str:
-    return _url(value, "a parent")
-
-
-def _url(value: str, what: str) -> str:
-    try:
-        url = urlsplit(value)
-        port_is_good = url.port is None or url.port > 0
-    except ValueError:
-        port_is_good = False
-    if not port_is_good or url.scheme not in ("http", "https") or not url.hostname:
-        raise ValueError(f"{what} must be a URL such as http://192.0.2.10:8710")
-    if url.username is not None or url.password is not None:
-        raise ValueError(f"{what}'s URL must not carry a password, set parent_token instead")
-    if url.query or url.fragment:
-        raise ValueError(f"{what}'s URL must end before '?' and '#'")
-    return value.rstrip("/")
-
-
-def _sibling(value: str) -> str:
-    return _url(value, "a sibling")
-
-
-def _public_url(value: str) -> str:
-    return _url(value, "public_url") if value else ""
-
-
-def _address(value: str) -> str:
-    try:
-        address = ipaddress.ip_address(value)
-    except ValueError:
-        raise ValueError("it must be a list of IP addresses, such as 192.0.2.10") from None
-    if address.is_unspecified:
-        raise ValueError(f"{value} is no address that a viewer could send to")
-    return str(address)
 
 
 class RelaySettings(BaseModel):
@@ -116,18 +77,18 @@ class RelaySettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
-    name: Annotated[str, AfterValidator(_printable)] = Field(
+    name: Annotated[str, AfterValidator(values.printable)] = Field(
         default_factory=socket.gethostname,
         min_length=1,
         max_length=64,
         description="The node's name in pages and `terrace status`; this machine's name if unset",
     )
-    tier: Annotated[str, AfterValidator(_printable)] = Field(
+    tier: Annotated[str, AfterValidator(values.printable)] = Field(
         default="",
         max_length=32,
         description="The node's place in the tree, for display: centre, province, city, county",
     )
-    host: Annotated[str, AfterValidator(_host)] = Field(
+    host: Annotated[str, AfterValidator(values.host)] = Field(
         default="127.0.0.1",
         description="The address to listen on; anything but this machine itself needs public_keys",
     )
@@ -137,7 +98,7 @@ class RelaySettings(BaseModel):
         le=65535,
         description="The one number for TCP (pages, signalling) and UDP (media)",
     )
-    parents: list[Annotated[str, AfterValidator(_parent)]] = Field(
+    parents: list[Annotated[str, AfterValidator(values.parent)]] = Field(
         default=[],
         max_length=8,
         description="URLs of the nodes above, the preferred one first; none at the centre",
@@ -150,7 +111,7 @@ class RelaySettings(BaseModel):
         default=[],
         description="PEM files of the public keys whose tokens are good here (`terrace keygen`)",
     )
-    advertise: list[Annotated[str, AfterValidator(_address)]] = Field(
+    advertise: list[Annotated[str, AfterValidator(values.address)]] = Field(
         default=[],
         max_length=8,
         description="Addresses at which viewers reach this node, if not those of its own cards",
@@ -187,12 +148,12 @@ class RelaySettings(BaseModel):
         le=16_000_000,
         description="Memory beyond which nobody more is let in; 0: 85 % of what there is",
     )
-    siblings: list[Annotated[str, AfterValidator(_sibling)]] = Field(
+    siblings: list[Annotated[str, AfterValidator(values.sibling)]] = Field(
         default=[],
         max_length=16,
         description="URLs of nodes that take the viewers for whom there is no room here",
     )
-    public_url: Annotated[str, AfterValidator(_public_url)] = Field(
+    public_url: Annotated[str, AfterValidator(values.public_url)] = Field(
         default="",
         max_length=255,
         description="The URL at which viewers reach this node, if not http://host:port",
@@ -209,6 +170,16 @@ class RelaySettings(BaseModel):
         le=3600,
         allow_inf_nan=False,
         description="Seconds for which SIGTERM lets this node hand its viewers over",
+    )
+
+    record: list[Annotated[str, AfterValidator(_pattern)]] = Field(
+        default=[],
+        max_length=32,
+        description="Streams that are recorded when they go on air here; * stands for anything",
+    )
+    recordings: Path = Field(
+        default=Path("recordings"),
+        description="The folder that recordings are written to",
     )
 
     @field_validator("parents")
@@ -268,6 +239,19 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     relay: RelaySettings = RelaySettings()
+    library: LibrarySettings = LibrarySettings()
+    cache: CacheSettings = CacheSettings()
+    station: StationSettings = StationSettings()
+    stations: StationsSettings = StationsSettings()
+
+
+TABLES: Mapping[str, type[BaseModel]] = {
+    "relay": RelaySettings,
+    "library": LibrarySettings,
+    "cache": CacheSettings,
+    "station": StationSettings,
+    "stations": StationsSettings,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,9 +262,17 @@ class _Given:
     place: str
 
 
-def environment_name(setting: str) -> str:
-    """The variable that carries a setting: `parent_token` -> `TERRACE_PARENT_TOKEN`."""
-    return ENVIRONMENT_PREFIX + setting.upper()
+_GivenTables = dict[str, dict[str, _Given]]
+"""By table, then by setting."""
+
+
+def environment_name(setting: str, table: str = "relay") -> str:
+    """The variable that carries a setting: `parent_token` -> `TERRACE_PARENT_TOKEN`.
+
+    Those of other tables than `relay` have its name in theirs: `TERRACE_STATION_PORT`.
+    """
+    middle = "" if table == "relay" else table.upper() + "_"
+    return ENVIRONMENT_PREFIX + middle + setting.upper()
 
 
 def flag_name(setting: str) -> str:
@@ -293,12 +285,13 @@ def load(
     flags: Mapping[str, object] | None = None,
     environ: Mapping[str, str] | None = None,
     file: Path | None = None,
+    table: str = "relay",
 ) -> Settings:
     """Reads the settings from all three places and checks them.
 
-    `flags` holds what the command line gave, by setting; None means that a flag was not given.
-    `file` None means: the one named in `TERRACE_CONFIG`, or `terrace.toml` in the working folder
-    if there is one. A file that was named must exist.
+    `flags` holds what the command line gave for `table`, by setting; None means that a flag was
+    not given. `file` None means: the one named in `TERRACE_CONFIG`, or `terrace.toml` in the
+    working folder if there is one. A file that was named must exist.
 
     Raises `SettingsError` for the first thing that is wrong.
     """
@@ -308,22 +301,26 @@ def load(
     if file is None and DEFAULT_FILE.is_file():
         file = DEFAULT_FILE
 
-    given: dict[str, _Given] = {}
+    given: _GivenTables = {name: {} for name in TABLES}
     if file is not None:
-        given |= _from_file(file)
-    given |= _from_environment(environ)
-    given |= {
+        _from_file(file, given)
+    _from_environment(environ, given)
+    given[table] |= {
         name: _Given(value, flag_name(name))
         for name, value in (flags or {}).items()
         if value is not None
     }
 
-    try:
-        relay = RelaySettings.model_validate({name: one.value for name, one in given.items()})
-    except ValidationError as error:
-        raise SettingsError(_sentence(error, given)) from None
-    _check_keys(relay, given)
-    return Settings(relay=relay)
+    made: dict[str, BaseModel] = {}
+    for name, model in TABLES.items():
+        try:
+            made[name] = model.model_validate({key: one.value for key, one in given[name].items()})
+        except ValidationError as error:
+            raise SettingsError(_sentence(error, model, given[name])) from None
+    settings = Settings.model_validate(made)
+    if table == "relay":
+        _check_keys(settings.relay, given["relay"])
+    return settings
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
@@ -331,13 +328,17 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
 
     They stop nothing, because others set such variables too: Kubernetes does for every service.
     """
-    known = {environment_name(name) for name in RelaySettings.model_fields} | OTHER_VARIABLES
+    known = {
+        environment_name(name, table)
+        for table, model in TABLES.items()
+        for name in model.model_fields
+    } | OTHER_VARIABLES
     return sorted(
         name for name in environ if name.startswith(ENVIRONMENT_PREFIX) and name not in known
     )
 
 
-def _from_file(file: Path) -> dict[str, _Given]:
+def _from_file(file: Path, given: _GivenTables) -> None:
     try:
         tables = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -352,37 +353,42 @@ def _from_file(file: Path) -> dict[str, _Given]:
     for name, table in tables.items():
         if name in RelaySettings.model_fields:
             raise SettingsError(f"{name} in {file} must stand under [relay]: write that line above")
-        if name not in Settings.model_fields:
+        if name not in TABLES:
             raise SettingsError(f"{file} has the unknown table {name!r}{_nearest(name)}")
         if not isinstance(table, dict):
             raise SettingsError(f"{name} in {file} must be a table: write [{name}] on its own line")
 
-    given = {}
-    for name, value in tables.get("relay", {}).items():
-        if name not in RelaySettings.model_fields:
-            raise SettingsError(
-                f"{file} has the unknown setting {name!r} in [relay]{_nearest(name)}"
-            )
-        if name == "public_keys" and isinstance(value, list):
+    for table_name, model in TABLES.items():
+        for name, value in tables.get(table_name, {}).items():
+            field = model.model_fields.get(name)
+            if field is None:
+                raise SettingsError(
+                    f"{file} has the unknown setting {name!r} in [{table_name}]"
+                    f"{_nearest(name, model)}"
+                )
             # A file's paths start at the file, so that it means the same wherever it is read from.
-            value = [file.parent / one if isinstance(one, str) else one for one in value]
-        given[name] = _Given(value, f"[relay] of {file}")
-    return given
+            # What a node writes stands where it works: as a service that is not where settings are.
+            if (table_name, name) in AT_WORK:
+                pass
+            elif field.annotation == list[Path] and isinstance(value, list):
+                value = [file.parent / one if isinstance(one, str) else one for one in value]
+            elif Path in (field.annotation, *get_args(field.annotation)) and isinstance(value, str):
+                value = file.parent / value
+            given[table_name][name] = _Given(value, f"[{table_name}] of {file}")
 
 
-def _from_environment(environ: Mapping[str, str]) -> dict[str, _Given]:
-    given = {}
-    for name, field in RelaySettings.model_fields.items():
-        variable = environment_name(name)
-        # An empty variable counts as unset: so a service file can pass on what may be absent.
-        text = environ.get(variable, "").strip()
-        if not text:
-            continue
-        value: object = text
-        if get_origin(field.annotation) is list:
-            value = [one.strip() for one in text.split(",") if one.strip()]
-        given[name] = _Given(value, variable)
-    return given
+def _from_environment(environ: Mapping[str, str], given: _GivenTables) -> None:
+    for table, model in TABLES.items():
+        for name, field in model.model_fields.items():
+            variable = environment_name(name, table)
+            # An empty variable counts as unset: so a service file can pass on what may be absent.
+            text = environ.get(variable, "").strip()
+            if not text:
+                continue
+            value: object = text
+            if get_origin(field.annotation) is list:
+                value = [one.strip() for one in text.split(",") if one.strip()]
+            given[table][name] = _Given(value, variable)
 
 
 def _check_keys(relay: RelaySettings, given: Mapping[str, _Given]) -> None:
@@ -402,12 +408,12 @@ def _check_keys(relay: RelaySettings, given: Mapping[str, _Given]) -> None:
             )
 
 
-def _sentence(error: ValidationError, given: Mapping[str, _Given]) -> str:
+def _sentence(error: ValidationError, model: type[BaseModel], given: Mapping[str, _Given]) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     setting = str(first["loc"][0])
     one = given[setting]
     problem = _problem(first["type"], first["msg"], first.get("ctx", {}))
-    if RelaySettings.model_fields[setting].annotation is SecretStr:
+    if model.model_fields[setting].annotation is SecretStr:
         shown = "given"
     else:
         value = one.value
@@ -434,6 +440,8 @@ def _problem(kind: str, message: str, context: Mapping[str, Any]) -> str:
             return f"it must be {context['ge']:g} or more"
         case "less_than_equal":
             return f"it must be {context['le']:g} or less"
+        case "bool_parsing" | "bool_type":
+            return "it must be true or false"
         case "string_type":
             return "it must be a text in quotes"
         case "string_too_short":
@@ -448,7 +456,6 @@ def _problem(kind: str, message: str, context: Mapping[str, Any]) -> str:
             return message[:1].lower() + message[1:]
 
 
-def _nearest(name: str) -> str:
-    names = [*RelaySettings.model_fields, *Settings.model_fields]
-    close = difflib.get_close_matches(name, names, n=1)
+def _nearest(name: str, model: type[BaseModel] = RelaySettings) -> str:
+    close = difflib.get_close_matches(name, [*model.model_fields, *TABLES], n=1)
     return f", did you mean '{close[0]}'?" if close else ""

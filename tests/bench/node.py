@@ -26,12 +26,12 @@ class NodeError(Exception):
 class Node:
     """One running node. Use as `async with`."""
 
-    def __init__(self, core: int, parent: "Node | None" = None) -> None:
-        """`parent`: the node above, for a chain."""
+    def __init__(self, core: int, parent: "Node | None" = None, *, parent_url: str = "") -> None:
+        """`parent`: the node above, for a chain; or `parent_url`, of something else."""
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._core = core
-        self._parent = parent
+        self._parent_url = parent.url if parent is not None else parent_url
         self._process: subprocess.Popen[bytes] | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="terrace-bench-")
         self._log: IO[bytes] | None = None
@@ -64,11 +64,12 @@ class Node:
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "web.cli", "relay", "--port", str(self.port)]
         command += ["--host", "127.0.0.1", "--name", f"bench-{self.port}"]
-        if self._parent is not None:
-            command += ["--parent", self._parent.url]
+        if self._parent_url:
+            command += ["--parent", self._parent_url]
         # An empty folder and no TERRACE_ variables: settings of this machine must not get in.
         environment = {k: v for k, v in os.environ.items() if not k.startswith("TERRACE_")}
         environment["PYTHONPATH"] = str(ROOT)
+        environment["XDG_CACHE_HOME"] = self._folder.name
         self._log = (Path(self._folder.name) / "node.log").open("wb")
         return subprocess.Popen(
             command,

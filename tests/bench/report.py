@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from tests.bench.courses import CourseRow
 from tests.bench.machine import Machine
+from tests.bench.recording import RecordingRow
 from tests.bench.runs import USABLE_CORE, FanoutRow, HopRow, JoinRow, Options, StormRow
 
 
@@ -20,6 +22,8 @@ class Report:
     joins: JoinRow | None = None
     storm: StormRow | None = None
     hops: list[HopRow] = field(default_factory=list)
+    recording: list[RecordingRow] = field(default_factory=list)
+    courses: CourseRow | None = None
 
     def problems(self) -> list[str]:
         """Why some row is not to be trusted, or what went wrong in it."""
@@ -30,6 +34,10 @@ class Report:
             found += [f"join storm: {text}" for text in self.storm.problems]
         if self.hops:
             found += [f"hops: {text}" for text in self.hops[0].problems]
+        for recorded in self.recording:
+            found += [f"recording, {recorded.recorders}: {text}" for text in recorded.problems]
+        if self.courses:
+            found += [f"courses: {text}" for text in self.courses.problems]
         return found
 
     def text(self) -> str:
@@ -54,6 +62,12 @@ class Report:
             parts.append(_table(title, _STORM, [_storm_row(self.storm)]))
         if self.hops:
             parts.append(_table("A chain of nodes, one viewer each", _HOPS, self._hop_rows()))
+        if self.recording:
+            title = "Recorders of one 1 Mbit/s stream, a process each"
+            parts.append(_table(title, _RECORDING, [_recording_row(r) for r in self.recording]))
+        if self.courses:
+            title = "One course through a node to stations that ask at once, then from its cache"
+            parts.append(_table(title, _COURSES, [_course_row(self.courses)]))
         problems = self.problems()
         if problems:
             parts.append("\n".join(["Problems:", *(f"- {text}" for text in problems)]))
@@ -136,7 +150,40 @@ _STORM = [
     "node %",
     "load %",
 ]
+_COURSES = [
+    "stations",
+    "MB",
+    "copies in",
+    "in / out MB per station",
+    "cold s",
+    "warm Mbit/s",
+    "node %",
+    "CPU s/GB",
+    "Gbit/s/core",
+    "load %",
+]
 _HOPS = ["nodes", "lost", "added by this one p50 / p99 ms", "since the send p50 / p99 ms"]
+
+
+_RECORDING = [
+    "recorders",
+    "recorder %, each",
+    "node %",
+    "written Mbit/s, each",
+    "missing s",
+    "memory MB, each",
+]
+
+
+def _recording_row(row: RecordingRow) -> list[str]:
+    return [
+        str(row.recorders),
+        f"{row.recorder_percent:.1f}",
+        f"{row.node_percent:.1f}",
+        f"{row.written_bps / 1e6:.2f}",
+        f"{row.missing_s:.2f}",
+        f"{row.memory_mb:.0f}",
+    ]
 
 
 def _join_row(row: JoinRow) -> list[str]:
@@ -165,6 +212,21 @@ def _storm_row(row: StormRow) -> list[str]:
         f"{row.picture_p50_ms:.1f} / {row.picture_p99_ms:.1f}",
         f"{row.took_p50_ms:.0f} / {row.took_p99_ms:.0f}",
         f"{row.node_percent:.0f}",
+        f"{row.load_percent:.0f}",
+    ]
+
+
+def _course_row(row: CourseRow) -> list[str]:
+    return [
+        str(row.stations),
+        f"{row.course_bytes / 1e6:.1f}",
+        f"{row.copies:.3f}",
+        f"{row.up_bytes_per_station / 1e6:.2f} / {row.down_bytes_per_station / 1e6:.2f}",
+        f"{row.cold_s:.1f}",
+        f"{row.warm_mbit_s:.0f}",
+        f"{row.node_percent:.0f}",
+        f"{row.cpu_s_per_gigabyte:.2f}",
+        f"{row.gbit_s_per_core:.2f}",
         f"{row.load_percent:.0f}",
     ]
 

@@ -132,7 +132,7 @@ class HopRow:
 
 
 @contextlib.asynccontextmanager
-async def _on_air(nodes: int, options: Options) -> AsyncIterator[tuple[list[Node], Publisher]]:
+async def on_air(nodes: int, options: Options) -> AsyncIterator[tuple[list[Node], Publisher]]:
     """A chain of nodes with a publisher at the first one."""
     async with contextlib.AsyncExitStack() as stack:
         chain: list[Node] = []
@@ -152,7 +152,7 @@ async def fanout(options: Options, say: Say) -> list[FanoutRow]:
     rows = []
     top = max(options.ladder)
     async with (
-        _on_air(1, options) as ((node,), publisher),
+        on_air(1, options) as ((node,), publisher),
         Audience(Identity(options.profile), top, options.sweep_s) as audience,
     ):
         for wanted in sorted(options.ladder):
@@ -233,7 +233,7 @@ async def joins(options: Options, say: Say) -> JoinRow:
                 await client.close()
                 peer.close()
 
-    async with _on_air(1, options) as ((node,), publisher):
+    async with on_air(1, options) as ((node,), publisher):
         meter = Meter([node], publisher)
         async with asyncio.TaskGroup() as group:
             for _ in range(at_once):
@@ -265,7 +265,7 @@ async def storm(options: Options, say: Say) -> StormRow:
     present = 50
     capacity = present + options.storm_joiners
     async with (
-        _on_air(1, options) as ((node,), publisher),
+        on_air(1, options) as ((node,), publisher),
         Audience(Identity(options.profile), capacity, options.sweep_s) as audience,
     ):
         early = await audience.join(node.url, STREAM, present, _JOIN_AT_ONCE)
@@ -302,7 +302,7 @@ async def storm(options: Options, say: Say) -> StormRow:
 async def hops(options: Options, say: Say) -> list[HopRow]:
     """A chain of nodes with one viewer at each."""
     async with (
-        _on_air(options.hops, options) as (chain, publisher),
+        on_air(options.hops, options) as (chain, publisher),
         Audience(Identity(options.profile), options.hops, options.sweep_s) as audience,
     ):
         for depth, node in enumerate(chain):

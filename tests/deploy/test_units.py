@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import configparser
-import re
-import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from web.settings import RelaySettings, environment_name, load
+from tests.deploy.units import DEPLOY, SYSTEMD_ANALYZE, needs_systemd, with_every_setting_on
+from web.settings import TABLES, environment_name, load
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
-UNITS = sorted(DEPLOY.glob("*.service"))
-SAMPLES = sorted(DEPLOY.glob("*.toml"))
-SYSTEMD_ANALYZE = shutil.which("systemd-analyze")
-
-needs_systemd = pytest.mark.skipif(SYSTEMD_ANALYZE is None, reason="there is no systemd-analyze")
+# The village box has units and a sample of another kind: see test_station.py.
+UNITS = sorted([*DEPLOY.glob("terrace-relay*.service"), DEPLOY / "terrace-station.service"])
+SAMPLES = sorted(one for one in DEPLOY.glob("*.toml") if one.stem != "station")
 
 
 def installed(unit: Path, folder: Path) -> Path:
@@ -33,16 +30,6 @@ def installed_sample(sample: Path, folder: Path, *, text: str | None = None) -> 
     copy = folder / "terrace.toml"
     copy.write_text(text or sample.read_text())
     return copy
-
-
-def with_every_setting_on(text: str) -> str:
-    """The sample's text with the commented settings in force: `# port = 8710` -> `port = 8710`."""
-    lines = text.splitlines()
-    on = {match[1] for line in lines if (match := re.match(r"([a-z_]+) = ", line))}
-    return "\n".join(
-        line[2:] if (match := re.match(r"# ([a-z_]+) = ", line)) and match[1] not in on else line
-        for line in lines
-    )
 
 
 def test_there_is_a_sample_for_every_tier_and_a_unit() -> None:
@@ -104,8 +91,14 @@ def test_a_sample_loads_and_says_its_tier(sample: Path, tmp_path: Path) -> None:
 def test_a_sample_shows_every_setting_at_its_default(sample: Path, tmp_path: Path) -> None:
     """No setting is left out, and what is commented out is what holds without it."""
     text = with_every_setting_on(sample.read_text())
-    shown = set(re.findall(r"^([a-z_]+) = ", text, re.MULTILINE))
-    assert shown == set(RelaySettings.model_fields)
+    tables = tomllib.loads(text)
+    assert "relay" in tables
+    for name, table in tables.items():
+        # TOML has no word for what is not set.
+        unset = {key for key, field in TABLES[name].model_fields.items() if field.default is None}
+        assert set(table) | unset == set(TABLES[name].model_fields), name
+        for key in unset:
+            assert f"\n# {key}: unset" in text, key
 
     plain = load(file=installed_sample(sample, tmp_path))
     assert load(file=installed_sample(sample, tmp_path, text=text)) == plain
@@ -120,5 +113,6 @@ def test_the_folder_s_readme_names_every_file() -> None:
 
 def test_every_setting_is_in_the_table_of_the_web_package() -> None:
     readme = (DEPLOY.parent / "web" / "README.md").read_text()
-    for name in RelaySettings.model_fields:
-        assert f"| `{name}` | `{environment_name(name)}` |" in readme, name
+    for table in TABLES:
+        for name in TABLES[table].model_fields:
+            assert f"| `{name}` | `{environment_name(name, table)}` |" in readme, (table, name)

@@ -1,4 +1,4 @@
-"""Bad lines and dying nodes: `python -m tests.lab loss|kill|failback|soak [options]`."""
+"""Bad lines and dying nodes: `python -m tests.lab loss|kill|failback|soak|thin|county|village`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.lab import report
+from tests.lab import distribution, report
 from tests.lab.kill import failback, kill
 from tests.lab.line import Conditions
 from tests.lab.loss import browser_loss, loss
@@ -44,6 +44,9 @@ def _parser() -> argparse.ArgumentParser:
         _command(commands, "failback", "the preferred city returns; nothing may be lost", _failback)
     )
     _soak_arguments(_command(commands, "soak", "viewers come and go, parents die", _soak))
+    _thin_arguments(_command(commands, "thin", "a course over a bad line to a station", _thin))
+    _county_arguments(_command(commands, "county", "thirty stations want the same course", _county))
+    _size_arguments(_command(commands, "village", "a course from the box next door", _village))
     return parser
 
 
@@ -130,6 +133,50 @@ async def _soak(arguments: argparse.Namespace) -> object:
     return await soak(
         arguments.minutes, arguments.kill_every, Ports(arguments.ports), arguments.seed, _say
     )
+
+
+def _size_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--segments", type=int, default=150, help="of the course (150)")
+    parser.add_argument("--segment-bytes", type=int, default=100_000, help="about (100000)")
+
+
+def _thin_arguments(parser: argparse.ArgumentParser) -> None:
+    _size_arguments(parser)
+    add = parser.add_argument
+    add("--kbit", type=float, default=512.0, help="of the line, down (512)")
+    add("--loss", type=float, default=5.0, metavar="PERCENT", help="lost each way (5)")
+    add("--cuts", type=int, default=10, help="of the line (10)")
+    add("--kills", type=int, default=5, help="of the station (5)")
+
+
+async def _thin(arguments: argparse.Namespace) -> object:
+    return await distribution.thin(
+        1000 * arguments.kbit, arguments.loss / 100, _size(arguments), arguments.cuts,
+        arguments.kills, arguments.seed, _say,
+    )  # fmt: skip
+
+
+def _county_arguments(parser: argparse.ArgumentParser) -> None:
+    _size_arguments(parser)
+    add = parser.add_argument
+    add("--stations", type=int, default=30, help="below the county (30)")
+    add("--up-mbit", type=float, default=8.0, help="of the line above the county (8); 0: any")
+    add("--down-mbit", type=float, default=40.0, help="of the line below it (40); 0: any")
+
+
+async def _county(arguments: argparse.Namespace) -> object:
+    return await distribution.county(
+        arguments.stations, 1e6 * arguments.up_mbit, 1e6 * arguments.down_mbit,
+        _size(arguments), _say,
+    )  # fmt: skip
+
+
+async def _village(arguments: argparse.Namespace) -> object:
+    return await distribution.village(_size(arguments), _say)
+
+
+def _size(arguments: argparse.Namespace) -> tuple[int, int]:
+    return arguments.segments, arguments.segment_bytes
 
 
 def _range(text: str) -> range:

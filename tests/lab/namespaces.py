@@ -3,8 +3,8 @@
 Namespaces stand in a row, each joined to the next by a veth pair with addresses 10.213.N.1 (nearer
 the centre) and 10.213.N.2, and forward for each other. Nothing leaves them: there is no pair to
 the machine's own namespace. Loss is dealt by `nft numgen random` where packets come in, so both
-ways; only UDP is lost, for TCP would make of it mere delay. There is no delay here (kernels without
-netem have none to offer): that is the proxy's part.
+ways; of UDP alone, unless TCP is asked for, which makes of it mere delay. There is no delay here
+(kernels without netem have none to offer): that is the proxy's part.
 
 Needs root and the commands ip, nft and tc; `refusal` says what is missing.
 """
@@ -91,9 +91,14 @@ class Row:
         """A command line that runs inside a namespace."""
         return ["ip", "netns", "exec", self.names[number], *command]
 
-    def set_loss(self, upper: int, share: float) -> None:
-        """Lose a share of the UDP packets, both ways, between namespaces `upper` and the next."""
+    def set_loss(self, upper: int, share: float, *, protocols: str = "udp") -> None:
+        """Lose a share of the packets, both ways, between namespaces `upper` and the next.
+
+        protocols: as nft has them, `udp` or `{ tcp, udp }`. A share of 1 is a black hole.
+        """
         per_mille = round(1000 * share)
+        # nft compares with what the generator can give, which a thousand is not.
+        chance = f" numgen random mod 1000 < {per_mille}" if per_mille < 1000 else ""
         for number, device in ((upper, f"d{upper}"), (upper + 1, f"u{upper}")):
             name = self.names[number]
             rules = f"table inet line_{device}\ndelete table inet line_{device}\n"
@@ -101,8 +106,8 @@ class Row:
                 rules += (
                     f"table inet line_{device} {{ chain in {{"
                     " type filter hook prerouting priority -300;"
-                    f' iifname "{device}" meta l4proto udp numgen random mod 1000 < {per_mille}'
-                    " counter drop; }; }\n"
+                    f' iifname "{device}" meta l4proto {protocols}'
+                    f"{chance} counter drop; }}; }}\n"
                 )
             self.run(name, "nft", "-f", "-", text=rules)
 
@@ -131,6 +136,13 @@ class Row:
                 name, "tc", "qdisc", "add", "dev", device, "root", "tbf", "rate",
                 f"{round(down_bps)}bit", "burst", "16kb", "limit", str(queue_bytes),
             )  # fmt: skip
+
+    def crossed_bytes(self, upper: int) -> tuple[int, int]:
+        """Bytes of frames that have gone down and up between namespaces `upper` and the next."""
+        folder = f"/sys/class/net/d{upper}/statistics"
+        text = self.run(self.names[upper], "cat", f"{folder}/tx_bytes", f"{folder}/rx_bytes")
+        down, up = text.split()
+        return int(down), int(up)
 
     def run(self, name: str, *command: str, text: str = "") -> str:
         """Run a command inside a namespace; returns what it printed, raises NamespaceError."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from tests.lab.browser import Played
+from tests.lab.distribution import CountyRow, LanRow, ThinRow
 from tests.lab.kill import FailbackRow, KillRow
 from tests.lab.loss import LossRow
 from tests.lab.soak import SoakRow
 
 # Unrepaired share that a chain may leave: (loss per hop up to, bound).
 LOSS_BOUNDS = ((0.05, 0.001), (0.10, 0.005))
+# Of a course, what may be fetched twice; of a line, what stations together must get of it; of a
+# course, what the second box of a village must take from the first.
+TWICE_BOUND, LINE_SHARE_BOUND, NEIGHBOUR_BOUND = 0.03, 0.9, 0.95
 # The longest stall of any viewer, and the median, in milliseconds, by signal.
 STALL_BOUNDS = {"SIGKILL": (1000.0, 600.0), "SIGSTOP": (2000.0, 2000.0)}
 
@@ -23,6 +27,12 @@ def text(row: object) -> tuple[str, bool]:
         return _failback(row)
     if isinstance(row, SoakRow):
         return _soak(row)
+    if isinstance(row, ThinRow):
+        return _thin(row)
+    if isinstance(row, CountyRow):
+        return _county(row)
+    if isinstance(row, LanRow):
+        return _lan(row)
     raise TypeError(f"no table for {type(row).__name__}")
 
 
@@ -178,3 +188,49 @@ def _soak(row: SoakRow) -> tuple[str, bool]:
         for first, last in (life.descriptors, life.threads, life.tasks)
     )
     return "\n".join(lines), leaks or bool(row.unexplained or row.disturbed)
+
+
+def _thin(row: ThinRow) -> tuple[str, bool]:
+    failed = row.twice_share > TWICE_BOUND or not row.whole
+    lines = [
+        f"a course of {row.course_bytes} bytes over {row.line_bps / 1000:g} kbit/s with"
+        f" {100 * row.loss:g} % lost, {row.cuts} cuts, {row.kills} kills,"
+        f" {row.spoilt_on_disk} piece spoilt on the disk, {row.spoilt_in_flight} in flight",
+        "",
+        f"whole: {row.whole}, after {row.seconds} s, {row.busy_s} s of them with a line",
+        f"fetched twice: {100 * row.twice_share:.2f} % (at most {100 * TWICE_BOUND:g} %)",
+        f"frames on the line: {row.line_bytes} bytes, {row.line_bytes / row.course_bytes:.3f} of"
+        f" the course; {8 * row.course_bytes / row.busy_s / 1000:.0f} kbit/s of body",
+    ]
+    return "\n".join(lines), failed
+
+
+def _county(row: CountyRow) -> tuple[str, bool]:
+    once = row.library_bytes == row.course_bytes
+    failed = not once or row.whole < row.stations or row.share < LINE_SHARE_BOUND
+    gigabytes = row.sum_bps * row.seconds / 8e9
+    lines = [
+        f"{row.stations} stations, a course of {row.course_bytes} bytes, above the county"
+        f" {row.up_bps / 1e6:g} Mbit/s, below {row.down_bps / 1e6:g} (0: any)",
+        "",
+        f"whole at {row.whole} after {row.seconds} s; the library sent {row.library_bytes} bytes"
+        f" of it: {'once' if once else 'NOT once'}",
+        f"in sum {row.sum_bps / 1e6:.2f} Mbit/s, {100 * row.share:.1f} % of what the lines allow"
+        f" (at least {100 * LINE_SHARE_BOUND:g} %)",
+        f"per station served: {row.up_bytes / row.stations:.0f} bytes crossed the edge above,"
+        f" {row.down_bytes / row.stations:.0f} the edge below",
+        f"the county's process used {row.county_cpu_s} s, {row.county_cpu_s / gigabytes:.2f} s a"
+        " gigabyte served",
+    ]
+    return "\n".join(lines), failed
+
+
+def _lan(row: LanRow) -> tuple[str, bool]:
+    failed = row.neighbour_share < NEIGHBOUR_BOUND or not row.whole
+    lines = [
+        f"the second station: {row.from_neighbour} bytes from the first, {row.from_parent} from"
+        f" above, {row.seconds} s, whole: {row.whole}",
+        f"from the neighbour: {100 * row.neighbour_share:.2f} % (at least"
+        f" {100 * NEIGHBOUR_BOUND:g} %)",
+    ]
+    return "\n".join(lines), failed

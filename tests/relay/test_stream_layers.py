@@ -387,3 +387,14 @@ def test_one_layer_alone_goes_out_as_it_came() -> None:
     sent = [scene.got(v) for v in viewers]
     assert sent[0] == sent[1]
     assert [p[2] << 8 | p[3] for p in sent[0]] == [1, 2, 3, 4]
+
+
+def test_a_layer_that_is_held_here_is_asked_for_without_a_viewer() -> None:
+    """A recorder reads the ring and is no viewer."""
+    scene = Scene()
+    scene.stream.held = frozenset({scene.top})
+    settle(scene, 1)
+    assert scene.upstream.needs[-1] == {"f"}
+    scene.stream.held = frozenset({scene.low})
+    settle(scene, 4)
+    assert scene.upstream.needs[-1] == {"q"}

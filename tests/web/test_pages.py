@@ -306,12 +306,13 @@ def test_every_string_that_is_used_exists_and_every_one_that_exists_is_used() ->
     keys = set(locales()["en"])
     used: set[str] = set()
     sources = [*(WEB / "static").glob("*.js"), *(WEB / "templates").glob("*.html")]
-    call = re.compile(r"""\b(?:t|tn|has)\((?:[^()"'`]*\?\s*)?(["'`])([\w.${}]+)\1""")
-    quoted = re.compile(r"""(["'`])((?:common|index|watch|present|error|tier)\.[\w.${}]+)\1""")
+    call = re.compile(r"""\b(?:t|tn|has)\((?:[^()"'`]*\?\s*)?(["'`])([\w.${}-]+)\1""")
+    rooms = "|".join(sorted({key.partition(".")[0] for key in keys}))
+    quoted = re.compile(rf"""(["'`])((?:{rooms})\.[\w.${{}}-]+)\1""")
     for source in sources:
         text = source.read_text(encoding="utf-8")
         for _, name in call.findall(text) + quoted.findall(text):
-            pattern = re.sub(r"\\\$\\\{[^}]*\\\}", r"[\\w.]+", re.escape(name))
+            pattern = re.sub(r"\\\$\\\{[^}]*\\\}", r"[\\w.-]+", re.escape(name))
             found = {k for k in keys if re.fullmatch(rf"{pattern}(?:\.one|\.other)?", k)}
             assert found, f"{source.name} asks for {name}"
             used |= found

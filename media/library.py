@@ -1,0 +1,305 @@
+"""The library: courses and their renditions in the object store, and the catalogue in memory.
+
+```
+catalogue/{id}.jws                        the course, signed; what is here is in the catalogue
+courses/{id}/{rendition}.{tag}.mp4        one rendition, and the signed list of its pieces
+courses/{id}/{rendition}.{tag}.manifest
+courses/{id}/{file}.{tag}                 poster and subtitles
+```
+
+`tag` is the beginning of a SHA-256 that the signed course names, so a file never changes under its
+name: what belongs to a course is written first, then the course, then what it no longer names is
+removed. Other processes may write to the same store; the catalogue is read again when it is old.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from . import signed
+from .course import Attachment, Course, Rendition
+from .errors import MediaError
+from .manifest import Manifest
+from .objects import NoSuchObject, Objects
+from .search import Index
+
+log = logging.getLogger("media.library")
+
+CATALOGUE: Final = "catalogue"
+REREAD_AFTER_S: Final = 3.0
+"""How old the catalogue may be before the store is asked what has changed."""
+
+_READ_AT_ONCE: Final = 16
+_MANIFESTS_KEPT: Final = 64
+_TAG_LETTERS: Final = 16
+
+
+class NoSuchCourse(MediaError):
+    """There is no such course, rendition or file of a course here."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedCourse:
+    """A course and the text in which its library signed it."""
+
+    course: Course
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignedManifest:
+    """A rendition's manifest and the text in which its library signed it."""
+
+    manifest: Manifest
+    text: str
+
+    @property
+    def sha256(self) -> str:
+        """Of the signed text: it names this very version of the rendition."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+class Shelf(Protocol):
+    """Courses that can be listed and read: a library, or the cache of a node below one.
+
+    All of it raises NoSuchCourse for what is not here, and MediaError for what cannot be had now.
+    """
+
+    async def catalogue(self) -> Index:
+        """The courses that may be listed."""
+
+    async def course(self, course_id: str) -> SignedCourse:
+        """One course."""
+
+    async def manifest(self, course_id: str, rendition: str) -> SignedManifest:
+        """The manifest of one rendition of a course."""
+
+    def media(self, manifest: Manifest, start: int, end: int) -> AsyncGenerator[bytes | memoryview]:
+        """Bytes `start` up to, not including, `end` of the rendition's file, in parts."""
+
+    async def attachment(self, course_id: str, file: str) -> bytes:
+        """A poster, or subtitles."""
+
+
+class Library:
+    """The courses of one store; it signs them if it has the private key."""
+
+    def __init__(
+        self,
+        objects: Objects,
+        public_keys: Iterable[Ed25519PublicKey],
+        private_key: Ed25519PrivateKey | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.objects = objects
+        self.public_keys = tuple(public_keys)
+        self._private_key = private_key
+        self._clock = clock
+        self._index = Index()
+        self._courses: dict[str, tuple[str, SignedCourse]] = {}
+        self._unreadable: dict[str, str] = {}
+        self._read_at = float("-inf")
+        self._reading = asyncio.Lock()
+        self._manifests: OrderedDict[tuple[str, str], SignedManifest] = OrderedDict()
+
+    # ------------------------------------------------------------ reading
+
+    async def catalogue(self) -> Index:
+        """The courses here, at most some seconds old."""
+        async with self._reading:
+            if self._clock() - self._read_at > REREAD_AFTER_S:
+                await self._reread()
+                self._read_at = self._clock()
+        return self._index
+
+    async def course(self, course_id: str) -> SignedCourse:
+        """One course. Raises NoSuchCourse."""
+        await self.catalogue()
+        known = self._courses.get(course_id)
+        if known is None:
+            raise NoSuchCourse(f"there is no course {course_id[:64]!r} in this library")
+        return known[1]
+
+    async def manifest(self, course_id: str, rendition: str) -> SignedManifest:
+        """The manifest of one rendition. Raises NoSuchCourse."""
+        entry = (await self.course(course_id)).course.rendition(rendition)
+        if entry is None:
+            raise NoSuchCourse(f"the course {course_id!r} has no rendition {rendition[:32]!r}")
+        cached = self._manifests.get((course_id, entry.manifest_sha256))
+        if cached is None:
+            text = (
+                await self.objects.read(_manifest_key(course_id, entry.name, entry.manifest_sha256))
+            ).decode("ascii")
+            manifest = signed.read(text, self.public_keys, signed.MANIFEST, Manifest)
+            cached = SignedManifest(manifest, text)
+            self._manifests[course_id, entry.manifest_sha256] = cached
+            while len(self._manifests) > _MANIFESTS_KEPT:
+                self._manifests.popitem(last=False)
+        return cached
+
+    async def media(
+        self, manifest: SignedManifest, start: int, end: int
+    ) -> AsyncGenerator[bytes | memoryview]:
+        """Bytes of a rendition's file, in parts. Raises NoSuchObject if it was replaced since."""
+        one = manifest.manifest
+        key = _media_key(one.course, one.rendition, manifest.sha256)
+        async for part in self.objects.stream(key, start, end):
+            yield part
+
+    def media_path(self, manifest: SignedManifest) -> Path | None:
+        """The rendition's file, where it is one of this machine; there or not."""
+        one = manifest.manifest
+        return self.objects.path_of(_media_key(one.course, one.rendition, manifest.sha256))
+
+    async def attachment(self, course_id: str, file: str) -> bytes:
+        """A poster or subtitles. Raises NoSuchCourse."""
+        course = (await self.course(course_id)).course
+        for one in (course.poster, *course.subtitles):
+            if one is not None and one.file == file:
+                return await self.objects.read(_attachment_key(course_id, one))
+        raise NoSuchCourse(f"the course {course_id!r} has no file {file[:80]!r}")
+
+    async def _reread(self) -> None:
+        """Take in what has changed in the store since the last time."""
+        found = {
+            one.key.removeprefix(f"{CATALOGUE}/").removesuffix(".jws"): one
+            for one in await self.objects.list(CATALOGUE)
+            if one.key.endswith(".jws")
+        }
+        for course_id in self._courses.keys() - found.keys():
+            del self._courses[course_id]
+            self._index.remove(course_id)
+        changed = [
+            (course_id, one.key, one.tag)
+            for course_id, one in found.items()
+            if self._tag_of(course_id) != one.tag
+        ]
+        limit = asyncio.Semaphore(_READ_AT_ONCE)
+
+        async def take(course_id: str, key: str, tag: str) -> None:
+            async with limit:
+                try:
+                    text = (await self.objects.read(key)).decode("ascii", "replace")
+                    course = signed.read(text, self.public_keys, signed.COURSE, Course)
+                except NoSuchObject:
+                    return  # removed since it was listed
+                except (signed.BadSignature, signed.BadDocument) as error:
+                    # One bad entry must not empty the catalogue; it is named once.
+                    self._unreadable[course_id] = tag
+                    log.warning("course-unreadable id=%s reason=%s", course_id, error)
+                    return
+                if course.id == course_id:
+                    self._take(SignedCourse(course, text), tag)
+
+        async with asyncio.TaskGroup() as group:
+            for course_id, key, tag in changed:
+                group.create_task(take(course_id, key, tag))
+
+    def _tag_of(self, course_id: str) -> str | None:
+        known = self._courses.get(course_id)
+        return known[0] if known else self._unreadable.get(course_id)
+
+    def _take(self, one: SignedCourse, tag: str) -> None:
+        self._courses[one.course.id] = (tag, one)
+        self._unreadable.pop(one.course.id, None)
+        self._index.put(one.course)
+
+    # ------------------------------------------------------------ writing
+
+    def sign_manifest(self, manifest: Manifest) -> SignedManifest:
+        """The manifest with the library's signature. Raises MediaError without a private key."""
+        return SignedManifest(manifest, signed.sign(manifest, self._key(), signed.MANIFEST))
+
+    async def put_rendition(self, manifest: SignedManifest, file: Path) -> Rendition:
+        """Store one rendition of a course that `save` will name; returns the course's entry of it.
+
+        Raises StoreError when there is no room.
+        """
+        one = manifest.manifest
+        entry = Rendition(
+            name=one.rendition,
+            codecs=one.codecs,
+            bitrate_bps=one.bitrate_bps,
+            peak_bitrate_bps=one.peak_bitrate_bps,
+            width=one.width,
+            height=one.height,
+            size_bytes=one.size_bytes,
+            manifest_sha256=manifest.sha256,
+        )
+        await self.objects.put(_media_key(one.course, entry.name, entry.manifest_sha256), file)
+        await self.objects.put(
+            _manifest_key(one.course, entry.name, entry.manifest_sha256), manifest.text.encode()
+        )
+        return entry
+
+    async def put_attachment(self, course_id: str, attachment: Attachment, data: bytes) -> None:
+        """Store a poster or subtitles of a course that `save` will name."""
+        await self.objects.put(_attachment_key(course_id, attachment), data)
+
+    async def save(self, course: Course) -> Course:
+        """Put a course in the catalogue, as the next revision.
+
+        What only the revision before named is removed.
+        """
+        key = f"{CATALOGUE}/{course.id}.jws"
+        old: set[str] = set()
+        try:
+            text = (await self.objects.read(key)).decode("ascii", "replace")
+            before = signed.read(text, self.public_keys, signed.COURSE, Course)
+            course = course.model_copy(update={"revision": before.revision + 1})
+            old = set(_keys(before))
+        except (NoSuchObject, signed.BadSignature, signed.BadDocument):
+            pass
+        text = signed.sign(course, self._key(), signed.COURSE)
+        await self.objects.put(key, text.encode())
+        self._take(SignedCourse(course, text), (await self.objects.head(key)).tag)
+        await self.objects.delete(sorted(old.difference(_keys(course))))
+        return course
+
+    async def delete(self, course_id: str) -> None:
+        """Remove a course: from the catalogue first, then its files. Raises NoSuchCourse."""
+        await self.course(course_id)
+        await self.objects.delete([f"{CATALOGUE}/{course_id}.jws"])
+        self._courses.pop(course_id, None)
+        self._index.remove(course_id)
+        await self.objects.delete(
+            one.key for one in await self.objects.list(f"courses/{course_id}")
+        )
+
+    def _key(self) -> Ed25519PrivateKey:
+        if self._private_key is None:
+            raise MediaError("this library has no private key, so nothing can be entered")
+        return self._private_key
+
+
+def _keys(course: Course) -> list[str]:
+    """All that a course names."""
+    keys = []
+    for one in course.renditions:
+        keys.append(_media_key(course.id, one.name, one.manifest_sha256))
+        keys.append(_manifest_key(course.id, one.name, one.manifest_sha256))
+    attachments = (course.poster, *course.subtitles)
+    return keys + [_attachment_key(course.id, one) for one in attachments if one is not None]
+
+
+def _media_key(course_id: str, rendition: str, sha256: str) -> str:
+    return f"courses/{course_id}/{rendition}.{sha256[:_TAG_LETTERS]}.mp4"
+
+
+def _manifest_key(course_id: str, rendition: str, sha256: str) -> str:
+    return f"courses/{course_id}/{rendition}.{sha256[:_TAG_LETTERS]}.manifest"
+
+
+def _attachment_key(course_id: str, one: Attachment) -> str:
+    return f"courses/{course_id}/{one.file}.{one.sha256[:_TAG_LETTERS]}"

@@ -1,0 +1,222 @@
+"""The library of a node: opened when it is needed, and the jobs that become courses one by one.
+
+A job is left in a folder by whoever has a video: `terrace ingest`, the upload page, a recording
+whose class has ended (`media/intake.py`). This node takes the oldest one up, one at a time: two
+would only take the processor from each other. After a restart it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from media import ingest, intake
+from media.errors import MediaError, SettingError
+from media.intake import Intake
+from media.library import Library
+from media.objects import open_objects
+from media.pieces import write_whole
+from relay import access
+from web.library_settings import LibrarySettings
+
+log = logging.getLogger("web.library")
+
+LOOK_EVERY_S: Final = 2.0
+"""How often the folder of jobs is looked at: another process may have left one."""
+AGAIN_AFTER_S: Final = 30.0
+"""When a job is taken up again that could not be done now: the disk was full, the store away."""
+
+KEY_FILE: Final = "library-key.pem"
+PUBLIC_KEY_FILE: Final = "library-public.pem"
+
+
+@dataclass(slots=True)
+class JobState:
+    """One job as pages show it. state: "waiting", "working", "trouble" or "failed"."""
+
+    id: str
+    title: str
+    state: str
+    done: float = 0.0
+    playable: bool = False
+    sentence: str = ""
+
+
+def open_library(settings: LibrarySettings) -> Library:
+    """The library of these settings; its folder and its key are made if they are not there.
+
+    Raises SettingError with one sentence.
+    """
+    home = settings.folder
+    private = settings.key or home / KEY_FILE
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if settings.key is None and not private.exists():
+            _make_key(home)
+        key = access.load_private_key(private.read_bytes())
+    except OSError as error:
+        raise SettingError(
+            f"the library cannot use {error.filename or home}: {error.strerror}"
+        ) from error
+    except access.KeyFileError as error:
+        raise SettingError(f"key of [library] is {private}: {error}") from error
+    objects = open_objects(settings.objects or str(home / "objects"))
+    return Library(objects, [key.public_key()], key)
+
+
+def work_folder(settings: LibrarySettings) -> Path:
+    """Where jobs wait and are worked at."""
+    return settings.folder / "work"
+
+
+def _make_key(home: Path) -> None:
+    private, public = access.new_key_pair()
+    write_whole(home / PUBLIC_KEY_FILE, public)
+    handle = os.open(home / KEY_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(private)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+class LibraryRoom:
+    """A node's library and its work."""
+
+    def __init__(self, settings: LibrarySettings) -> None:
+        self.settings = settings
+        self.work = work_folder(settings)
+        self._library: Library | None = None
+        self._opening = asyncio.Lock()
+        self._more = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._at: JobState | None = None
+        self._trouble: dict[str, str] = {}
+
+    # ------------------------------------------------------------ the library
+
+    async def library(self) -> Library:
+        """The library. Raises SettingError when it cannot be used."""
+        async with self._opening:
+            if self._library is None:
+                self._library = await asyncio.to_thread(open_library, self.settings)
+                log.info("library-open objects=%s", self._library.objects.said)
+        return self._library
+
+    @property
+    def exists(self) -> bool:
+        """Whether anything was ever put in; a node that has no courses makes no folder."""
+        opened = self._library is not None
+        return opened or bool(self.settings.objects) or self.settings.folder.exists()
+
+    async def public_keys(self) -> tuple[Ed25519PublicKey, ...]:
+        """The keys whose signature the library's documents bear."""
+        return (await self.library()).public_keys
+
+    # ------------------------------------------------------------ jobs
+
+    def leave(self, job: Intake) -> None:
+        """Put a job down, and have it taken up. Blocks for a moment on the disk."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        intake.leave(self.work, job)
+        self._trouble.pop(job.id, None)
+
+    def wake(self) -> None:
+        """Look at the jobs now."""
+        self._more.set()
+
+    async def recording(self, folder: Path) -> None:
+        """Make a course of a recording (`web.recordings.Ingest`). Raises MediaError."""
+
+        def take() -> None:
+            job = intake.of_recording(folder)
+            self.leave(job)
+
+        await asyncio.to_thread(take)
+        self.wake()
+
+    def jobs(self) -> list[JobState]:
+        """All jobs, the one that is worked at first. Blocks for a moment on the disk."""
+        states: list[JobState] = []
+        for path in sorted(self.work.glob(f"*/{intake.INTAKE_FILE}")):
+            with contextlib.suppress(MediaError):
+                job = intake.read(path.parent)
+                failed = intake.failure(path.parent)
+                trouble = self._trouble.get(job.id, "")
+                if self._at is not None and self._at.id == job.id:
+                    states.insert(0, self._at)
+                elif failed:
+                    states.append(JobState(job.id, job.details.title, "failed", sentence=failed))
+                elif trouble:
+                    states.append(JobState(job.id, job.details.title, "trouble", sentence=trouble))
+                else:
+                    states.append(JobState(job.id, job.details.title, "waiting"))
+        return states
+
+    def sources(self) -> set[Path]:
+        """The files that jobs still need. Blocks for a moment on the disk."""
+        found = set()
+        for path in self.work.glob(f"*/{intake.INTAKE_FILE}"):
+            with contextlib.suppress(MediaError):
+                found.add(intake.read(path.parent).source)
+        return found
+
+    # ------------------------------------------------------------ the work
+
+    def start(self) -> None:
+        """Begin to take up jobs."""
+        self._task = asyncio.create_task(self._run(), name="library")
+
+    async def close(self) -> None:
+        """Stop; what was being made goes on at the next start."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        not_before: dict[Path, float] = {}
+        while True:
+            self._more.clear()
+            for folder in await asyncio.to_thread(intake.waiting, self.work):
+                if loop.time() < not_before.get(folder, 0.0):
+                    continue
+                not_before[folder] = loop.time() + AGAIN_AFTER_S
+                await self._do(folder)
+                break
+            else:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_EVERY_S):
+                        await self._more.wait()
+
+    async def _do(self, folder: Path) -> None:
+        try:
+            job = await asyncio.to_thread(intake.read, folder)
+            self._at = state = JobState(job.id, job.details.title, "working")
+
+            def step(one: ingest.Step) -> None:
+                state.done, state.playable = one.done, state.playable or one.playable
+                state.sentence = one.said or state.sentence
+
+            course = await ingest.run(await self.library(), folder, step)
+            self._trouble.pop(job.id, None)
+            log.info("course-made id=%s duration_s=%.1f", course.id, course.duration_s)
+        except intake.Busy:
+            pass
+        except ingest.IngestError as error:
+            log.warning("ingest-failed folder=%s reason=%s", folder.name, error)
+        except MediaError as error:
+            self._trouble[folder.name] = str(error)
+            log.warning("ingest-later folder=%s reason=%s", folder.name, error)
+        except OSError as error:
+            self._trouble[folder.name] = f"{error.filename}: {error.strerror}"
+            log.warning("ingest-later folder=%s reason=%s", folder.name, error)
+        finally:
+            self._at = None
