@@ -122,7 +122,14 @@ async def open_store(setting: str, *, migrate: bool = True) -> Store:
         engine = create_async_engine(url, connect_args={"timeout": SQLITE_WAIT_S})
         _prepare_sqlite(engine)
     else:
-        engine = create_async_engine(url, pool_size=8, max_overflow=8, pool_pre_ping=True)
+        engine = create_async_engine(
+            url,
+            pool_size=8,
+            max_overflow=8,
+            pool_pre_ping=True,
+            # Compiling a roll-up takes PostgreSQL longer (0.6 s) than running it (0.3 s).
+            connect_args={"server_settings": {"jit": "off", "application_name": "terrace"}},
+        )
     store = Store(engine)
     try:
         if migrate:
