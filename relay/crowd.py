@@ -41,6 +41,8 @@ ASK_SIBLINGS_EVERY_S = 2.0
 HANDOVER_STEP_S = 0.1
 # Of the time given, this share is for handing over; the rest is for nodes below and stragglers.
 HANDOVER_SHARE = 0.7
+# Who was told goodbye asks again to hear where to go; a slow browser takes a second for that.
+ASK_AGAIN_S = 3.0
 # A child learns of it with its next report, so a drain cannot well be shorter than that.
 MAX_SIBLINGS = 16
 # Of the memory that the process may use.
@@ -59,6 +61,10 @@ class Crowd:
         self.siblings = Siblings()
         self.drained = asyncio.Event()
         self.handed_over = 0
+        self._sent_on = 0
+        # Set while everybody who was told goodbye has been told where to go.
+        self._all_asked = asyncio.Event()
+        self._all_asked.set()
         self._node = node
         self._rates: dict[str, float] = {}
         self._before: dict[str, int] = {}
@@ -113,6 +119,9 @@ class Crowd:
             sentence = "This node is being taken out of service; another one takes its place."
             retry_s = 2 + round(4 * random.random())
             sibling = self._sibling_for(request, now)
+            self._sent_on += 1
+            if self._sent_on >= self.handed_over:
+                self._all_asked.set()
             raise Refused(503, sentence, retry_s, reason="draining", sibling=sibling)
 
     def _sibling_for(self, request: Request, now: float) -> str:
@@ -241,6 +250,9 @@ class Crowd:
                     for session in here[: min(group, room)]:
                         self._send_on(session)
                     await asyncio.sleep(HANDOVER_STEP_S)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(ASK_AGAIN_S):
+                        await self._all_asked.wait()
         except TimeoutError:
             log.info("drain-late viewers=%d", len(node.viewers))
         finally:
@@ -270,6 +282,7 @@ class Crowd:
         session.peer.why = "handed over to a sibling"
         session.task.cancel()
         self.handed_over += 1
+        self._all_asked.clear()
 
 
 def resident_bytes() -> int:
