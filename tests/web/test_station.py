@@ -255,8 +255,7 @@ async def test_what_is_refused_is_told_and_what_was_there_stays(
         codes = {one.code.value: one.sentence for one in station.faults}
         assert "cannot be used" in codes["course-unreadable"]
 
-        state = await here.get()
-        assert [one["state"] for one in state["coming"]] == ["ready"] * 5
+        await here.until(lambda s: [one["state"] for one in s["coming"]] == ["ready"] * 5)
         # And a good one takes the faults back.
         good = signed.sign(timetable(CLASSES, serial=3), county._key, programme.TYP).encode()
         await station.take_timetable(good)
@@ -354,7 +353,8 @@ async def test_a_missing_piece_is_a_hole_that_the_screen_knows(
         async with box(tmp_path / "box", wall, television=False) as here:
             # Whoever reads ahead meets it.
             assert await here.station.cache.find_digest(segment.sha256) is None
-            state = await here.until(lambda s: s["coming"][0]["percent"] < 100)
+            # What is on the disk is looked through first.
+            state = await here.until(lambda s: 0 < s["coming"][0]["percent"] < 100)
             assert (state["show"], state["changes_at"]) == (show, DAY + HOUR + changes_s)
             assert state["current"]["trouble"] == ("missing" if show == "fault" else None)
             # It is an hour to the next class, in which one piece will come.
