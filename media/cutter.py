@@ -221,7 +221,9 @@ class Cutter:
                 reel.shift_s = said_s
             reel.zero_ticks = round((reel.shift_s + first.ticks / VIDEO_RATE) * AUDIO_RATE)
         else:
-            reel.zero_ticks = (first or heard).ticks  # type: ignore[union-attr]
+            only = first or heard
+            assert only is not None
+            reel.zero_ticks = only.ticks
         if first is not None:
             reel.began_ntp_s = video.ntp_s(first.ticks) if video.reports else 0.0
         elif heard is not None:
