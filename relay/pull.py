@@ -29,7 +29,7 @@ log = logging.getLogger("relay.pull")
 
 WATCH_EVERY_S = 0.05
 REPULL_FOR_S = 60.0
-# A second pull beside the first must bring media within this time, or it is let go.
+# A second pull beside the first must be level with it within this time, or it is let go.
 PROVE_S = 2.0
 BETTER_EVERY_S = 2.0
 
@@ -225,7 +225,7 @@ class Puller:
         try:
             async with asyncio.timeout(PROVE_S):
                 await to.uplink.connect(second.link)
-                await second.source.began.wait()
+                await second.source.level.wait()
         except (TimeoutError, HandshakeFailed) as exc:
             to.failed()
             log.info("move-failed stream=%s to=%s why=%r", self.channel.name, to.url, str(exc))

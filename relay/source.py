@@ -35,6 +35,8 @@ MAX_LINES = 16
 # publisher is told this much, or its first half minute would look poor on a good line.
 START_BPS = 3_000_000
 START_LOSS = 5
+# A track that brought nothing for so long is not waited for when another source takes over.
+FLOWS_S = 0.5
 
 
 @dataclass(slots=True)
@@ -104,7 +106,8 @@ class Source:
     """The peer that a stream's packets come from, as its media handler.
 
     `ssrc` is our own, for reports. `from_node`: the peer is a node, which answers as ours do.
-    `began` is set with the first packet.
+    `level` is set once it has brought as much as there was when it was attached: from then on it
+    can feed the stream alone.
     """
 
     def __init__(
@@ -127,7 +130,12 @@ class Source:
         self.keyframes_asked = 0
         self._retired = False
         self._from_node = from_node
-        self.began = asyncio.Event()
+        self.level = asyncio.Event()
+        self._is_level = False
+        # How far another source had brought each track that flows, and of which kinds this one has
+        # not brought as much yet.
+        self._goals: dict[Track, int] = {}
+        self._behind: set[str] = set()
         self._loop = asyncio.get_running_loop()
         self._lines: dict[int, _Line] = {}
         self._known: dict[int, tuple[Leg, Track, bool]] = {}
@@ -185,8 +193,6 @@ class Source:
             self.bad_packets += 1
             return
         self.bytes += len(data)
-        if not self.last_media_s:
-            self._loop.call_soon_threadsafe(self.began.set)
         self.last_media_s = now
         if self._estimator is not None and parsed.abs_send_time >= 0:
             self._estimate(parsed, len(data), now)
@@ -203,6 +209,8 @@ class Source:
         if line.missing.arrived(parsed.seq, now):
             self.stream.hurry()
         track = line.track
+        if not self._is_level:
+            self._rise(track, parsed.seq)
         rebases = track.numbering.rebases
         kept = track.insert(data, parsed, line.ssrc, rtp.abs_send_time(now), now)
         if kept is None:
@@ -213,6 +221,17 @@ class Source:
             line.note(parsed, now)
             line.missing.arrived(parsed.seq, now)
         self.stream.push(track, kept)
+
+    def _rise(self, track: Track, sequence: int) -> None:
+        """Find out whether this source is level with what fed the stream before."""
+        goal = self._goals.get(track)
+        if track.kind in self._behind:
+            if goal is None or rtp.seq_delta(sequence, goal) < 0:
+                return
+            self._behind.discard(track.kind)
+        if not self._behind:
+            self._is_level = True
+            self._loop.call_soon_threadsafe(self.level.set)
 
     def _estimate(self, parsed: Ingest, size: int, now: float) -> None:
         """Let the estimator see whole frames: it groups packets of one burst anyway, and costs
@@ -394,6 +413,7 @@ class Source:
         numbers have nothing to do with what came before, even if they look alike; false for a
         node that pushes the same publisher again, for it goes on in its own line.
         """
+        now = time.monotonic()
         if before is None:
             if self.stream.upstream is not None:
                 # Packets of a publisher that is being replaced may still be under way.
@@ -409,6 +429,10 @@ class Source:
         else:
             self._inherited = {n.ssrc: n.missing for n in before._lines.values() if not n.rtx}
             self._inherited.update(before._inherited)
+            for track in self.stream.all_tracks:
+                if track.numbering.begun and now - track.last_arrival_s < FLOWS_S:
+                    self._goals[track] = track.numbering.source_sequence(track.highest)
+            self._behind = {track.kind for track in self._goals}
         self.stream.fed_by(self)
-        self._report_at_s = time.monotonic()
+        self._report_at_s = now
         self.peer.serve(self)

@@ -51,6 +51,8 @@ MAX_BEHIND_S = 1.5
 DISORDER_S = 3.0
 # A node that changes parents is served from where it stopped if that is no further back.
 MAX_RESUME = 1500
+# It may be quicker than the first packet that comes here: so long it keeps its place.
+COLD_S = 2.0
 
 
 class GroupKey(NamedTuple):
@@ -122,6 +124,8 @@ class Stream:
         self._groups: dict[GroupKey, Group] = {}
         self._catching_up: list[Viewer] = []
         self._waiting: set[Viewer] = set()
+        # Nodes that told what they have before this one had anything: by when it must come.
+        self._resuming: dict[Viewer, float] = {}
         self._thin: list[Viewer] = []
         self._pending: list[tuple[Track, bytes]] = []
         self._sending = False
@@ -186,6 +190,8 @@ class Stream:
 
     def flush(self, now: float) -> Iterator[None]:
         """Send what has arrived to all live viewers, in chunks."""
+        if self._resuming:
+            self._resume(now)
         self._admit(now)
         if self._thin:
             self._spread()
@@ -287,43 +293,63 @@ class Stream:
         """
         now = time.monotonic() if now is None else now
         self.viewers.add(viewer)
+        self._report_to([viewer], now)
+        if viewer.is_relay and have:
+            viewer.have = dict(have)
         audio = self.tracks.get("audio")
         if audio is not None and "audio" in viewer.legs:
-            viewer.flow.append(audio)
-            viewer.position[audio] = audio.flushed
-        self._report_to([viewer], now)
-        first = self._first_layers(viewer, now)
-        if have and viewer.is_relay and self._resume(viewer, first, have):
-            first = []
-        for track in first:
-            start = track.start_position(now)
-            if start < 0:
-                self._wait(viewer, track, now)
-            elif start > track.flushed:
-                # The keyframe waits to be sent, behind frames that a joiner could not decode.
-                viewer.waits[track] = -1
-                self._waiting.add(viewer)
-            elif viewer.is_relay:
-                viewer.flow.append(track)
-                viewer.position[track] = start
-            else:
-                self._enter(viewer, track, start)
+            self._begin(viewer, audio, now)
+        for track in self._first_layers(viewer, now):
+            self._begin(viewer, track, now)
+        if any(track.highest < 0 for track in viewer.resumes):
+            self._resuming[viewer] = now + COLD_S
         self._catching_up.append(viewer)
         self._port.hurry()
 
-    def _resume(self, viewer: Viewer, layers: list[Track], have: dict[int, int]) -> bool:
-        """Place a node right after what it has; False when a ring does not reach back."""
-        positions: dict[Track, int] = {}
-        for track in [*viewer.flow, *layers]:
-            if track.ssrc not in have or track.highest < 0:
-                return False
-            position = track.position_of(have[track.ssrc]) + 1
-            if track.highest - position > MAX_RESUME:
-                return False
-            positions[track] = min(position, track.flushed)
-        viewer.flow += layers
-        viewer.position.update(positions)
-        return True
+    def _begin(self, viewer: Viewer, track: Track, now: float) -> None:
+        """Let a viewer have a track: from where it stopped elsewhere, or from its beginning."""
+        if track.ssrc in viewer.have:
+            if track.highest < 0:
+                viewer.resumes.add(track)
+                return
+            position = track.position_of(viewer.have[track.ssrc]) + 1
+            if track.highest - position <= MAX_RESUME:
+                viewer.flow.append(track)
+                viewer.position[track] = min(position, track.flushed)
+                return
+        if track.kind == "audio":
+            viewer.flow.append(track)
+            viewer.position[track] = track.flushed
+            return
+        start = track.start_position(now)
+        if start < 0:
+            self._wait(viewer, track, now)
+        elif start > track.flushed:
+            # The keyframe waits to be sent, behind frames that a joiner could not decode.
+            viewer.waits[track] = -1
+            self._waiting.add(viewer)
+        elif viewer.is_relay:
+            viewer.flow.append(track)
+            viewer.position[track] = start
+        else:
+            self._enter(viewer, track, start)
+
+    def _resume(self, now: float) -> None:
+        """Go on with nodes that were here before the tracks' first packets, or give that up."""
+        for viewer, until in list(self._resuming.items()):
+            late = now > until
+            ready = [t for t in viewer.resumes if late or t.highest >= 0]
+            if ready:
+                self._leave_group(viewer)
+                for track in ready:
+                    viewer.resumes.discard(track)
+                    if track.highest < 0:
+                        del viewer.have[track.ssrc]
+                    if viewer.takes is None or track.kind == "audio" or track.rid in viewer.takes:
+                        self._begin(viewer, track, now)
+                self._catch_up(viewer)
+            if not viewer.resumes:
+                del self._resuming[viewer]
 
     def _first_layers(self, viewer: Viewer, now: float) -> list[Track]:
         """The video layers that a viewer begins with."""
@@ -351,6 +377,7 @@ class Stream:
     def _remove(self, viewer: Viewer) -> None:
         self.viewers.discard(viewer)
         self._waiting.discard(viewer)
+        self._resuming.pop(viewer, None)
         viewer.waits.clear()
         self._thin = [v for v in self._thin if v is not viewer]
         if viewer in self._catching_up:
@@ -548,7 +575,8 @@ class Stream:
                 viewer.silent[track] = viewer.position[track]
             self._catch_up(viewer)
         for track in self.layers:
-            if track.rid in takes and track not in viewer.flow and track not in viewer.waits:
+            held = track in viewer.flow or track in viewer.waits or track in viewer.resumes
+            if track.rid in takes and not held:
                 if now - track.keyframe_at_s < fresh_s and track.start_position(now) >= 0:
                     viewer.waits[track] = -1
                     self._take_up(viewer, track, now)
@@ -581,6 +609,7 @@ class Stream:
                 if viewer.pace_bps and len(thin) < MAX_THIN:
                     thin.append(viewer)
             used.update(viewer.waits)
+            used.update(t for t in viewer.resumes if t.kind == "video")
             used.update(t for t in viewer.flow if t.kind == "video")
             for track in viewer.waits:
                 self.request_keyframe(now, track)

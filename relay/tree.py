@@ -82,6 +82,9 @@ def answer_time(path: tuple[str, ...]) -> float:
 # no ICE check within the next figure (or some round trips) is left.
 SILENT_S = 0.3
 PROBE_S = 0.25
+# The same where its HTTP connection broke as well: its process is dead, or so short of time that
+# another parent serves better.
+PROBE_BROKEN_S = 0.12
 PROBE_EVERY_S = 0.06
 # A parent that answers but brings no media may have lost its own: another one is tried beside it.
 SEEK_AFTER_S = 2.5
@@ -124,7 +127,7 @@ class Watch:
             if heard > self.probing_since:
                 self.probing_since = 0.0
                 self.cleared_at = now
-            elif now - self.probing_since > max(PROBE_S, 4 * rtt):
+            elif now - self.probing_since > max(PROBE_BROKEN_S if doubted else PROBE_S, 4 * rtt):
                 return Verdict.LEAVE
             else:
                 return Verdict.PROBE

@@ -62,7 +62,8 @@ class Viewer:
 
     An end viewer gets one video layer: it has `layer`, and is to have `wanted` (None: no picture).
     A node below (`is_relay`) gets the layers whose names are in `takes` (None: all); `silent` has
-    those that it once had, with the last position sent.
+    those that it once had, with the last position sent. `have` is what it got elsewhere, the last
+    sequence number by SSRC; `resumes` are tracks to go on with from there once they have begun.
     """
 
     __slots__ = (
@@ -79,6 +80,7 @@ class Viewer:
         "flow",
         "fraction_lost",
         "group",
+        "have",
         "is_relay",
         "jitter_s",
         "keyframe_requests",
@@ -92,6 +94,7 @@ class Viewer:
         "position",
         "red",
         "resent",
+        "resumes",
         "rtt_s",
         "shapes",
         "silent",
@@ -117,6 +120,8 @@ class Viewer:
         self.line = Line()
         self.takes: frozenset[str] | None = None
         self.silent: dict[Track, int] = {}
+        self.have: dict[int, int] = {}
+        self.resumes: set[Track] = set()
         self.nacks = 0
         self.resent = 0
         self.keyframe_requests = 0

@@ -12,6 +12,8 @@ from tests.lab.ports import Ports
 pytestmark = pytest.mark.live
 
 VIEWERS = 10
+LONGEST_STALL_MS = 6000.0
+"""A picture that only comes back by a time-out, or not at all, is later than that."""
 
 
 async def test_viewers_of_a_killed_parent_lose_nothing_nor_at_its_return() -> None:
@@ -21,8 +23,8 @@ async def test_viewers_of_a_killed_parent_lose_nothing_nor_at_its_return() -> No
     assert found.disturbed == 0
     assert found.missing == 0
     assert found.failback_missing == 0
-    # What a busy machine adds is no fault of the node's.
-    assert max(row.stalls_ms) <= 1000 + 2 * found.lag_max_ms
+    # How short it is on a quiet machine is measured by `python -m tests.lab kill`.
+    assert max(row.stalls_ms) <= LONGEST_STALL_MS
 
 
 async def test_viewers_of_a_silent_parent_lose_nothing() -> None:
@@ -31,4 +33,4 @@ async def test_viewers_of_a_silent_parent_lose_nothing() -> None:
     (found,) = row.rounds
     assert found.disturbed == 0
     assert found.missing == 0
-    assert max(row.stalls_ms) <= 2000 + 2 * found.lag_max_ms
+    assert max(row.stalls_ms) <= LONGEST_STALL_MS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -69,6 +70,13 @@ class Bench:
             data = rows.packet(sequence & 0xFFFF, 900 * sequence, rows.VP8_DELTA, ssrc=ssrc)
             (source or self.source).on_rtp(data, self.now)
             self.now += step_s
+
+    def speak(self, *sequences: int, source: Source | None = None) -> None:
+        """Sound arrives."""
+        for sequence in sequences:
+            data = rows.packet(sequence, 960 * sequence, rows.OPUS, ssrc=SOUND, payload_type=111)
+            (source or self.source).on_rtp(data, self.now)
+            self.now += 0.01
 
     def repeat(self, original: int, sequence: int, payload: bytes | None = None) -> None:
         """A retransmission of a packet arrives (RFC 4588)."""
@@ -306,3 +314,31 @@ async def test_a_keyframe_is_asked_of_the_line_that_feeds_the_track(bench: Bench
     bench.source.ask_keyframe(bench.picture, bench.now)
     assert bench.said() == [Pli(SECOND)]
     assert bench.source.keyframes_asked == 2
+
+
+async def test_a_second_parent_is_level_once_it_has_brought_as_much_of_every_kind(
+    bench: Bench,
+) -> None:
+    """Sound alone, or pictures that are known already, would leave a gap if the first one went."""
+    first, second = bench.source, bench.publisher()
+    bench.video(10, 11, 12)
+    bench.speak(50)
+    second.attach(first)
+    bench.speak(51, source=second)
+    bench.video(11, source=second)
+    await asyncio.sleep(0)
+    assert not second.level.is_set()
+    bench.video(13)
+    bench.video(12, source=second)
+    await asyncio.wait_for(second.level.wait(), 5)
+
+
+async def test_a_second_parent_need_not_bring_what_has_been_silent(bench: Bench) -> None:
+    """The microphone has been off for minutes: the picture alone decides."""
+    first, second = bench.source, bench.publisher()
+    bench.speak(50)
+    bench.sound.last_arrival_s = bench.now - 60
+    bench.video(10)
+    second.attach(first)
+    bench.video(10, source=second)
+    await asyncio.wait_for(second.level.wait(), 5)

@@ -18,7 +18,14 @@ from relay.packet import ExtensionIds
 from relay.peer import Peer
 from relay.rtcp import Bye, ReportBlock, SenderReport
 from relay.sdp import Format, Leg
-from relay.stream import CATCH_UP_PACKETS, KEYFRAME_EVERY_S, MAX_PENDING, REPORT_EVERY_S, Stream
+from relay.stream import (
+    CATCH_UP_PACKETS,
+    COLD_S,
+    KEYFRAME_EVERY_S,
+    MAX_PENDING,
+    REPORT_EVERY_S,
+    Stream,
+)
 from relay.track import MAX_KEYFRAME_AGE_S, SenderClock, Track
 from relay.viewer import REPAIR_BURST, REPAIR_PER_S, REPLAY_WINDOW, Viewer
 from tests.relay import rows
@@ -574,6 +581,53 @@ def test_a_node_that_has_all_or_more_goes_live(ahead: int) -> None:
     scene.show(2)
     scene.flush()
     assert scene.pictures(viewer) == unbroken(65524, 65525)
+
+
+def test_a_node_that_is_quicker_than_the_first_packet_goes_on_where_it_stopped() -> None:
+    """We pull the stream for its sake, and it is connected before anything has come here."""
+    scene = Scene()
+    viewer = relay_with(scene, 65529, 65519)
+    scene.say(10)
+    scene.flush()
+    scene.show(6)
+    scene.flush()
+    scene.settle()
+    scene.show(6)
+    scene.flush()
+    assert scene.pictures(viewer) == unbroken(65520, scene.newest(scene.picture))
+    assert scene.sounds(viewer) == unbroken(65530, scene.newest(scene.sound))
+    assert scene.upstream.asked_s == []
+
+
+def test_a_node_does_not_hold_its_place_for_ever() -> None:
+    """The picture that it had comes back long after, as another one: from a keyframe on."""
+    scene = Scene()
+    viewer = relay_with(scene, 65529, 65519)
+    scene.say(2)
+    scene.flush()
+    scene.tick(COLD_S + 0.1)
+    scene.say()
+    scene.flush()
+    scene.show(3)
+    scene.flush()
+    scene.settle()
+    assert scene.pictures(viewer) == []
+    scene.show(2, key=True)
+    scene.flush()
+    scene.settle()
+    assert scene.pictures(viewer) == unbroken(65523, 65524)
+
+
+def test_a_node_that_leaves_before_anything_came_is_forgotten() -> None:
+    """Nothing is sent to it, and nothing breaks."""
+    scene = Scene()
+    viewer = relay_with(scene, 65529, 65519)
+    scene.stream.remove_viewer(viewer)
+    scene.say(2)
+    scene.show(3, key=True)
+    scene.flush()
+    scene.settle()
+    assert scene.got(viewer) == []
 
 
 def test_a_node_that_stopped_too_long_ago_begins_at_the_keyframe() -> None:
