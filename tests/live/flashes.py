@@ -35,7 +35,9 @@ PAGE = """
     gain.gain.value = 0;
     tone.connect(gain).connect(out);
     tone.start();
-    await sound.resume();
+    // Not waited for: before somebody has clicked, a browser never says that it runs.
+    addEventListener("click", () => sound.resume(), true);
+    sound.resume();
     const canvas = document.createElement("canvas");
     canvas.width = 640;
     canvas.height = 360;
