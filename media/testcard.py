@@ -7,9 +7,9 @@ the line.
 
 The code is two rows of 32 cells, white for 1, the highest bit first; a cell is 1/40 of the width
 and 1/24 of the height. The upper row starts 4 cells from the left and 1 from the top: 24 bits of
-frame number and their CRC-8. The row below it: 27 bits of milliseconds since midnight UTC and the
-upper 5 bits of their CRC-8. It survives scaling and every bit rate at which the picture can still
-be watched; `read_stamp` reads it.
+frame number and their CRC-8. The row below it: 27 bits of milliseconds since midnight UTC and
+their CRC-5 (polynomials 0x07 and 0x05). It survives scaling and every bit rate at which the picture
+can still be watched; `read_stamp` reads it.
 
 Everything that can be drawn beforehand is. One frame at 1280x720 costs about a quarter of a
 millisecond.
@@ -53,14 +53,14 @@ class Stamp:
     utc_ms: int
 
 
-def crc8(data: bytes) -> int:
-    """CRC-8 with polynomial 0x07 from 0xFF, so that a black picture is no valid stamp."""
-    crc = 0xFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = (crc << 1 ^ 0x07 if crc & 0x80 else crc << 1) & 0xFF
-    return crc
+def crc(value: int, bits: int, polynomial: int, width: int) -> int:
+    """The CRC of a number of so many bits, from all ones: a black picture is no valid stamp."""
+    ones = (1 << width) - 1
+    check = ones
+    for bit in range(bits - 1, -1, -1):
+        carry = check >> (width - 1) ^ value >> bit & 1
+        check = (check << 1 & ones) ^ (polynomial if carry else 0)
+    return check
 
 
 def stamp_rows(stamp: Stamp) -> tuple[int, int]:
@@ -68,8 +68,8 @@ def stamp_rows(stamp: Stamp) -> tuple[int, int]:
     frame = stamp.frame % (1 << FRAME_BITS)
     clock = stamp.utc_ms % DAY_MS
     return (
-        frame << 8 | crc8(frame.to_bytes(3, "big")),
-        clock << 5 | crc8(clock.to_bytes(4, "big")) >> 3,
+        frame << 8 | crc(frame, FRAME_BITS, 0x07, 8),
+        clock << 5 | crc(clock, CLOCK_BITS, 0x05, 5),
     )
 
 

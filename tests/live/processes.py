@@ -14,6 +14,8 @@ from typing import Any
 
 import aiohttp
 
+from tests.patience import PATIENCE
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -57,7 +59,7 @@ class Relay:
 
     async def until(self, path: str, fits: Any, seconds: float = 15.0) -> Any:
         """Ask until the answer fits. Raises TimeoutError."""
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(seconds * PATIENCE):
             while True:
                 with contextlib.suppress(aiohttp.ClientError):
                     answer = await self.get(path)
@@ -81,7 +83,7 @@ async def relay(folder: Path, *arguments: str, **variables: str) -> AsyncIterato
         )  # fmt: skip
     node = Relay(f"http://127.0.0.1:{port}", process, log)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(20 * PATIENCE):
             while "ready url" not in log.read_text():
                 if process.returncode is not None:
                     raise AssertionError(log.read_text())
@@ -91,7 +93,7 @@ async def relay(folder: Path, *arguments: str, **variables: str) -> AsyncIterato
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         try:
-            async with asyncio.timeout(6):
+            async with asyncio.timeout(6 * PATIENCE):
                 await process.wait()
         except TimeoutError:
             process.kill()

@@ -33,6 +33,7 @@ from playwright.async_api import (
 from relay import access
 from tests.live.browser import executable
 from tests.live.tree import ROOT, free_ports, start_process, until
+from tests.patience import PATIENCE
 
 SHOTS = Path(os.environ.get("SHOTS") or ROOT / "tests/live/output/shots")
 """Where pictures for eyes go."""
@@ -194,7 +195,7 @@ class Tab:
     async def until(self, condition: str, within_s: float = 20) -> None:
         """Wait until `condition` holds; `s` in it are the page's numbers."""
         script = f"(() => {{ const s = window.terraceStats?.() ?? {{}}; return {condition}; }})()"
-        end = time.monotonic() + within_s
+        end = time.monotonic() + within_s * PATIENCE
         while not await self.page.evaluate(script):
             if time.monotonic() > end:
                 text = re.sub(r"\s*\n\s*", " | ", await self.page.inner_text("body"))
@@ -205,7 +206,7 @@ class Tab:
 
     async def until_text(self, selector: str, words: str) -> None:
         """Wait until this element is seen with these words in it."""
-        await self.page.locator(selector).filter(has_text=words).wait_for(timeout=20_000)
+        await self.page.locator(selector).filter(has_text=words).wait_for(timeout=20_000 * PATIENCE)
 
 
 async def open_tab(context: BrowserContext, url: str) -> Tab:

@@ -15,6 +15,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from tests.patience import PATIENCE
 from web import demo
 
 ROOT = Path(__file__).parents[2]
@@ -84,7 +85,7 @@ async def test_a_node_answers_when_it_says_ready_and_stops_within_3_s(
         await said(node, f"ready url={url}")
         assert await answers(f"{url}/healthz")
         node.send_signal(number)
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(3 * PATIENCE):
             rest, _ = await node.communicate()
         assert node.returncode == 0
         assert b"Traceback" not in rest
@@ -124,7 +125,7 @@ async def test_nothing_of_the_demo_outlives_it(number: signal.Signals, tmp_path:
             await asyncio.open_connection("127.0.0.1", base + step) for step in range(0, 40, 10)
         ]
         process.send_signal(number)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(10 * PATIENCE):
             text = (await process.communicate())[0].decode()
             for reader, writer in nodes:
                 # A connection that nobody uses ends when the node does.

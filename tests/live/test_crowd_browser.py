@@ -21,6 +21,7 @@ from relay import access
 from tests.live.browser import Chromium, ChromiumPublisher, ChromiumViewer
 from tests.live.processes import Relay, relay
 from tests.live.tree import until
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.live
 
@@ -125,7 +126,7 @@ async def test_chromium_is_handed_over_within_a_second(tmp_path: Path) -> None:
             http.post(f"{a.url}/api/drain", json={"seconds": 4}) as answer,
         ):
             assert answer.status == 202
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(8 * PATIENCE):
             assert await a.process.wait() == 0
         await more_pictures(page, 50, 10)
         stall = await longest_stall_ms(page)

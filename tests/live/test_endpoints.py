@@ -30,6 +30,7 @@ from relay import access, ice
 from tests.live.publishers import BarePublisher, live
 from tests.live.tree import ROOT, Node, Tree, end_process, free_ports, until
 from tests.live.viewers import BareViewer
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.live
 
@@ -714,7 +715,7 @@ async def test_a_node_that_others_can_reach_does_not_start_without_keys() -> Non
         "--port", str(free_ports(1)[0]),
         cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(20 * PATIENCE):
         said, _ = await process.communicate()
     assert process.returncode == 2
     assert said.decode().splitlines() == [
@@ -755,7 +756,7 @@ async def test_a_loop_of_parents_is_refused(pair: tuple[Node, Node]) -> None:
             assert answer.status == 508, answer.text
             assert "The parents form a loop: " in answer.sentence
             assert "--parent" in answer.sentence
-            assert took_s < 2
+            assert took_s < 2 * PATIENCE
 
     async def noticed() -> bool:
         states = [(await node.about())["parent_state"] for node in pair]
@@ -765,7 +766,7 @@ async def test_a_loop_of_parents_is_refused(pair: tuple[Node, Node]) -> None:
     for node in pair:
         answer, took_s = await timed(f"{node.url}/whep/x")
         assert answer.status == 508
-        assert took_s < 2
+        assert took_s < 2 * PATIENCE
         assert (await node.about())["streams"] == []
 
 
@@ -774,7 +775,7 @@ async def test_an_unknown_stream_is_unknown_all_the_way_up(chain: Tree) -> None:
     answer, took_s = await timed(f"{chain['county'].url}/whep/nothing")
     assert (answer.status, answer.sentence) == (404, "Nobody is publishing 'nothing' here.")
     assert int(answer.headers["Retry-After"]) > 0
-    assert took_s < 2
+    assert took_s < 2 * PATIENCE
     assert (await chain["county"].about())["streams"] == []
 
 
@@ -801,7 +802,7 @@ async def test_a_parent_that_is_not_there_is_said_so(orphan: Node) -> None:
     assert answer.status == 503
     assert answer.sentence.startswith(f"The parent node {parent} does not answer")
     assert int(answer.headers["Retry-After"]) > 0
-    assert took_s < 2
+    assert took_s < 2 * PATIENCE
     async with session_at(orphan, "whip", "class"), session_at(orphan, "whep", "class"):
         seen = await orphan.stream("class")
         assert seen is not None
@@ -827,7 +828,7 @@ async def test_a_parent_that_says_nothing_is_given_up_within_two_seconds(tmp_pat
             end_process(node.process)
     assert answer.status == 503
     assert answer.sentence.startswith(f"The parent node {parent} does not answer")
-    assert took_s < 2
+    assert took_s < 2 * PATIENCE
 
 
 # ---------------------------------------------------------------- the end
@@ -851,7 +852,7 @@ async def test_a_node_with_open_sessions_stops_within_3_s_and_tells_its_viewers(
             began = time.monotonic()
             node.process.send_signal(signal.SIGTERM)
             assert await node.ended(5) == 0
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < 3 * PATIENCE
 
             async def told() -> bool:
                 return all(viewer.alerted and viewer.byes for viewer in viewers)

@@ -24,6 +24,7 @@ from tests.live.processes import relay
 from tests.live.test_crowd import STREAM, publishing
 from tests.live.test_crowd_browser import on_air, reads, shot, viewer
 from tests.live.wanderers import Crowd
+from tests.patience import PATIENCE
 from web.pages import load_locales
 
 pytestmark = pytest.mark.live
@@ -181,7 +182,7 @@ async def test_a_lossy_line_of_the_viewer_s_own(tmp_path: Path) -> None:
                 await page.wait_for_function(
                     "(start) => document.getElementById('note').textContent.includes(start)",
                     arg=start,
-                    timeout=20_000,
+                    timeout=20_000 * PATIENCE,
                 )
                 await shot(page, f"lossy-{language}")
 

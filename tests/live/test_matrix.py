@@ -31,7 +31,7 @@ WINDOW_S = 5.0
 # be lost in any window; one in which they keep up is enough.
 WINDOWS = 5
 # Chromium makes its own test picture and encodes it, on the same cores as all the rest.
-LEAST_FPS = {"Chromium VP8": 20, "Chromium H264": 20, "FFmpeg": 24, "aiortc": 24}
+LEAST_FPS = {"Chromium VP8": 12, "Chromium H264": 12, "FFmpeg": 18, "aiortc": 18}
 # Of the frames that came, the share that must have been decoded: a sample is half a second old.
 DECODED = 0.97
 SAMPLE_RATE = 48_000

@@ -23,6 +23,7 @@ from media.testcard import BEEP_HZ, SAMPLE_RATE, lamp_box, read_stamp
 from tests.live.tree import ROOT, Node, Tree, end_process, free_ports, until
 from tests.live.viewers import CLOCK_RATES, AiortcViewer, Kind
 from tests.media.clips import write_clip
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.live
 
@@ -59,7 +60,7 @@ async def said(process: asyncio.subprocess.Process, words: str) -> str:
     """Wait for a line with these words and return all lines up to it."""
     assert process.stdout is not None
     lines = []
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(40 * PATIENCE):
         while line := (await process.stdout.readline()).decode():
             lines.append(line)
             if words in line:
@@ -69,7 +70,7 @@ async def said(process: asyncio.subprocess.Process, words: str) -> str:
 
 async def ends(process: asyncio.subprocess.Process) -> tuple[int | None, str]:
     """Wait for the process to end; return its exit code and what it said last."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(30 * PATIENCE):
         rest, _ = await process.communicate()
     return process.returncode, rest.decode()
 
@@ -261,7 +262,7 @@ async def test_a_signal_ends_the_session_at_the_node(relay: Node, number: signal
         began = time.monotonic()
         publisher.send_signal(number)
         code, rest = await ends(publisher)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 3 * PATIENCE
     assert code == 0
     assert re.search(r"published 0:00:0\d: \d+ pictures", rest)
     assert "Traceback" not in rest
@@ -289,7 +290,7 @@ async def test_a_signal_while_the_node_is_away_ends_at_once() -> None:
         told = await said(publisher, "trying again")
         assert f"{url} cannot be reached: connection refused" in told
         publisher.terminate()
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(3 * PATIENCE):
             assert (await ends(publisher))[0] == 0
 
 

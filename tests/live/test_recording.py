@@ -25,6 +25,7 @@ from media import recording
 from tests.live import browser, flashes
 from tests.live.processes import ROOT, Relay, relay
 from tests.live.tree import until
+from tests.patience import PATIENCE
 
 MAX_SKEW_MS = 40
 # A browser reports its sound's time when it is sent: what waits in a busy browser before that looks
@@ -47,7 +48,7 @@ async def card(node: Relay, stream: str, folder: Path) -> AsyncIterator[Any]:
         if process.returncode is None:
             process.terminate()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(5 * PATIENCE):
                     await process.wait()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

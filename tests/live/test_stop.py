@@ -12,6 +12,7 @@ import pytest
 from tests.live.publishers import AiortcPublisher, live
 from tests.live.tree import Tree, until
 from tests.live.viewers import BareViewer, load_viewers
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.live
 
@@ -49,7 +50,7 @@ async def test_a_node_that_stops_tells_its_viewers_and_lets_go_of_its_parent(
 
             await until("BYE and close_notify", told, STOP_WITHIN_S)
             assert await county.ended(STOP_WITHIN_S) == 0
-            assert time.monotonic() - began_s <= STOP_WITHIN_S
+            assert time.monotonic() - began_s <= STOP_WITHIN_S * PATIENCE
 
         async def released() -> bool:
             one = await centre.stream(stream)
@@ -88,4 +89,4 @@ async def test_a_node_whose_parent_has_died_stops_as_fast(pair: Tree, stream: st
 
             await until("close_notify", told, STOP_WITHIN_S)
             assert await county.ended(STOP_WITHIN_S) == 0
-            assert time.monotonic() - began_s <= STOP_WITHIN_S
+            assert time.monotonic() - began_s <= STOP_WITHIN_S * PATIENCE

@@ -17,6 +17,7 @@ from tests.bench.signalling import Client
 from tests.live.processes import relay
 from tests.live.test_crowd import STREAM, publishing
 from tests.live.wanderers import Crowd
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.live
 
@@ -96,7 +97,7 @@ async def test_the_workers_end_with_the_front_however_it_ends(tmp_path: Path) ->
             shown = await node.until("/api/node", ready(2))
             pid = shown["workers"][1]["pid"]
             node.process.send_signal(number)
-            async with asyncio.timeout(6):
+            async with asyncio.timeout(6 * PATIENCE):
                 await node.process.wait()
                 await _ended(pid)
 
@@ -131,7 +132,7 @@ async def test_viewers_of_workers_are_handed_over_too(tmp_path: Path) -> None:
                 http.post(f"{a.url}/api/drain", json={"seconds": 6}) as answer,
             ):
                 assert answer.status == 202
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(10 * PATIENCE):
                 assert await a.process.wait() == 0
             await crowd.until(8, 5)
             assert {v.at for v in crowd.viewers} == {b.url}

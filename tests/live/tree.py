@@ -25,6 +25,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from tests.patience import PATIENCE
+
 ROOT = Path(__file__).parents[2]
 CHAIN = {"centre": "", "province": "centre", "city": "province", "county": "city"}
 READY_WITHIN_S = 30.0
@@ -46,15 +48,18 @@ T = TypeVar("T")
 async def until(what: str, look: Callable[[], Awaitable[T | None]], within_s: float) -> T:
     """Look again and again until something true is seen, and return it.
 
-    Fails the test with `what` and what was seen last when that takes longer than `within_s`.
+    Fails the test with `what` and what was seen last when that takes longer than `within_s`, times
+    `PATIENCE`.
     """
-    deadline = time.monotonic() + within_s
+    deadline = time.monotonic() + within_s * PATIENCE
     while True:
         seen = await look()
         if seen:
             return seen
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {within_s:g} s: {what}; last seen: {seen!r}")
+            raise AssertionError(
+                f"not within {within_s * PATIENCE:g} s: {what}; last seen: {seen!r}"
+            )
         await asyncio.sleep(POLL_S)
 
 

@@ -193,12 +193,13 @@ def _plan(classes: int, length_s: int) -> tuple[list[dict[str, object]], list[tu
         {"id": "absent", "title": "Never arrived", "course": "film-0"}
         | {"at": evening, "duration_s": 60}
     )
-    moment(evening - 2, evening + 4)
+    # The page learns of a leap of the clock when the box next answers, late on a busy machine.
+    moment(evening - 2, evening + 12)
     items.append(
         {"id": "live", "title": "Live", "kind": "live", "stream": "lecture"}
         | {"at": evening + HOUR, "duration_s": 60}
     )
-    moment(evening + HOUR - 2, evening + HOUR + 6)
+    moment(evening + HOUR - 2, evening + HOUR + 14)
     moment(evening + 2 * HOUR, evening + 2 * HOUR + 3)
     return items, points
 

@@ -16,6 +16,7 @@ from tests.bench.audience import JOIN_ERRORS
 from tests.bench.dtls import Identity
 from tests.bench.peer import Peer
 from tests.bench.signalling import Client, Response
+from tests.patience import PATIENCE
 
 CONSENT_EVERY_S = 4.0
 
@@ -96,7 +97,7 @@ class Crowd:
 
     async def until(self, count: int, seconds: float) -> None:
         """Wait until so many play. Raises TimeoutError."""
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(seconds * PATIENCE):
             while True:
                 if len(self.playing()) >= count:
                     return

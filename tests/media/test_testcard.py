@@ -8,7 +8,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from media.testcard import (
@@ -64,6 +64,7 @@ def test_a_picture_without_a_stamp_has_none() -> None:
 
 
 @given(st.integers(0, (1 << 24) - 1), st.integers(0, 86_399_999), st.integers(0, 63))
+@example(0, 0, 37)
 def test_one_wrong_cell_is_noticed(frame: int, utc_ms: int, cell: int) -> None:
     rows = list(stamp_rows(Stamp(frame, utc_ms)))
     rows[cell // 32] ^= 1 << cell % 32
