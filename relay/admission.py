@@ -8,6 +8,7 @@ the load it will bring until that load must have shown.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Iterable
@@ -92,7 +93,9 @@ class Admission:
         self.refused = 0
         self._cost_s = USUAL_COST_S
         self._samples: deque[tuple[float, Usage]] = deque()
-        self._ahead: deque[tuple[float, float]] = deque()
+        # Who has come lately, oldest first: when, and how many packets a second it will bring.
+        self._ahead: dict[int, tuple[float, float]] = {}
+        self._tickets = itertools.count()
         self._refused: deque[float] = deque(maxlen=4096)
 
     def sample(self, now: float, usage: Usage) -> None:
@@ -112,9 +115,15 @@ class Admission:
             measured = min(max(self.cpu / self.packets_per_s, 2e-6), 50e-6)
             self._cost_s += (measured - self._cost_s) / 4
 
-    def joined(self, now: float, packets_per_s: float = USUAL_PACKETS_PER_S) -> None:
-        """Count a viewer ahead: it will get this many packets a second."""
-        self._ahead.append((now, packets_per_s))
+    def joined(self, now: float, packets_per_s: float = USUAL_PACKETS_PER_S) -> int:
+        """Count a viewer ahead: it will get this many packets a second. For `left`, its ticket."""
+        ticket = next(self._tickets)
+        self._ahead[ticket] = now, packets_per_s
+        return ticket
+
+    def left(self, ticket: int) -> None:
+        """A viewer has gone: nothing more is to come from it."""
+        self._ahead.pop(ticket, None)
 
     def refuse(
         self,
@@ -156,11 +165,11 @@ class Admission:
         The mean that is measured shows a join bit by bit, over the last WINDOW_S of AHEAD_S.
         """
         ahead = self._ahead
-        while ahead and now - ahead[0][0] > AHEAD_S:
-            ahead.popleft()
+        while ahead and now - ahead[oldest := next(iter(ahead))][0] > AHEAD_S:
+            del ahead[oldest]
         return sum(
             packets * min(1.0, (AHEAD_S - (now - joined_s)) / WINDOW_S)
-            for joined_s, packets in ahead
+            for joined_s, packets in ahead.values()
         )
 
     def room(self, now: float, viewers: int, packets_per_s: float = USUAL_PACKETS_PER_S) -> int:

@@ -130,9 +130,11 @@ class Crowd:
             return ""
         return self.siblings.choose(now)
 
-    def joined(self, name: str) -> None:
-        """Count a viewer ahead."""
-        self.admission.joined(time.monotonic(), self._packets_per_s(name))
+    def joined(self, session: Session) -> None:
+        """Count a viewer ahead, as long as it is there."""
+        ticket = self.admission.joined(time.monotonic(), self._packets_per_s(session.channel.name))
+        assert session.task is not None
+        session.task.add_done_callback(lambda _: self.admission.left(ticket))
 
     def _viewers(self) -> int:
         team = self._node.team

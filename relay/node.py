@@ -298,8 +298,9 @@ class Node:
             had = frozenset(t.rid for t in stream.layers if t.ssrc in request.have)
             first = next(iter(lasting_layers(stream)), stream.layers[0])
             session.viewer.takes = had or frozenset({first.rid})
-        self.crowd.joined(name)
-        return self._open(session, offer, legs, transport)
+        self._open(session, offer, legs, transport)
+        self.crowd.joined(session)
+        return session
 
     def take_layers(self, session: Session, rids: list[str]) -> list[dict[str, object]]:
         """Let a node below have these layers; returns what there is, the smallest first."""

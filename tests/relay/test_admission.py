@@ -59,6 +59,19 @@ def test_a_join_counts_ahead_only_until_it_shows() -> None:
     assert admission.refuse(AHEAD_S + 0.1, 1, 160) is None
 
 
+def test_who_has_left_is_no_longer_counted_ahead() -> None:
+    """A storm of viewers who come and go at once fills nothing."""
+    admission = Admission(Limits(max_packets_per_s=200))
+    for n in range(100):
+        now = n / 100
+        assert admission.refuse(now, 0, 160) is None
+        admission.left(admission.joined(now, 160))
+    ticket = admission.joined(1.0, 160)
+    admission.left(ticket)
+    admission.left(ticket)
+    assert admission.ahead(1.0) == 0
+
+
 def test_packets_that_are_measured_count() -> None:
     admission = settled(Limits(max_packets_per_s=10_000), 9_900, 0.1)
     assert admission.refuse(10.0, 60, 160) is Reason.PACKETS
