@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from relay import rtcp
 from relay.sdp import Leg
 from relay.source import Source
-from relay.track import MAX_KEYFRAME_AGE_S, SenderClock, Track
+from relay.track import MAX_KEYFRAME_AGE_S, Track
 from relay.viewer import Viewer
 
 if TYPE_CHECKING:
@@ -52,7 +52,6 @@ class Ladder:
         self._picture = stream.tracks["video"]
         self._made = made
         self._wanted: frozenset[Track] = frozenset()
-        self._aligned: dict[Track, tuple[SenderClock, int]] = {}
         self._told_s = 0.0
         self._fed_s = 0.0
         self._given_up = False
@@ -68,8 +67,9 @@ class Ladder:
         for layer, track in known:
             track.made_from, track.on_demand = self._picture, True
             track.announced_bps = layer.bitrate_bps
-            # Another ladder's numbers have nothing to do with these.
+            # Another ladder's numbers have nothing to do with these; the time is the picture's.
             track.numbering.restart()
+            track.numbering.keeps_time = True
             track.forget_keyframe()
             self.source.know(self._made, layer)
         self.stream.made_by(self)
@@ -98,17 +98,10 @@ class Ladder:
         self.viewer.on_rtcp(data, now)
 
     def _align(self) -> None:
-        """Let each layer have the picture's clock, on its own line of numbers."""
-        clock = self._picture.clock
+        """Let each layer that has begun have the picture's clock."""
         for track in self.tracks:
-            if clock is None or not track.numbering.begun:
-                track.clock = None
-                continue
-            key = (clock, track.numbering.rebases)
-            if track.clock is None or self._aligned.get(track) != key:
-                self._aligned[track] = key
-                timestamp = track.numbering.timestamp(clock.timestamp)
-                track.clock = SenderClock(clock.ntp, timestamp, clock.arrival_s)
+            if track.numbering.begun:
+                track.clock = self._picture.clock
 
     # ------------------------------------------------------------ upstream
 

@@ -157,7 +157,9 @@ def _timestamps(before: Splice, last: _Last, track: Track, kept: bytes) -> tuple
     first = int.from_bytes(kept[4:8], "big")
     rate = track.format.clock_rate
     ideal: int | None = None
-    if before.track is track:
+    # A layer that a ladder made has its picture's timestamps: no clock says it better.
+    in_step = track.numbering.keeps_time or before.track.numbering.keeps_time
+    if before.track is track or in_step:
         ideal = before.ideal
     elif before.track.clock is not None and track.clock is not None:
         ours, theirs = before.track.clock, track.clock
@@ -171,7 +173,7 @@ def _timestamps(before: Splice, last: _Last, track: Track, kept: bytes) -> tuple
     elapsed = max(1, round(gone_s * rate))
     if ideal is not None:
         ahead = ts_delta(first + ideal & 0xFFFFFFFF, last.timestamp)
-        if abs(ahead - elapsed) <= MAX_CLOCK_ERROR_S * rate:
+        if in_step or abs(ahead - elapsed) <= MAX_CLOCK_ERROR_S * rate:
             if ahead > 0:
                 return ideal, ideal
             if ahead < -MAX_BACKWARDS_S * rate:

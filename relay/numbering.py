@@ -24,10 +24,12 @@ MAX_CLOCK_JUMP_S = 20.0
 class Numbering:
     """Maps the numbers of the present source onto the track's own line.
 
-    `clock_rate` is in Hz. `place` is called for each packet in the order of arrival.
+    `clock_rate` is in Hz. `place` is called for each packet in the order of arrival. `keeps_time`:
+    timestamps are those of another line already (a ladder's layer has its picture's), and stay.
     """
 
     clock_rate: int
+    keeps_time: bool = False
     source: int = -1
     rebases: int = 0
     _first: int = 0
@@ -98,7 +100,8 @@ class Numbering:
             gone = max(1, round((now - self._last_arrival_s) * self.clock_rate))
             wanted_timestamp = (self._last_timestamp + gone) & 0xFFFFFFFF
             self._sequence_shift = (wanted - sequence) & 0xFFFF
-            self._timestamp_shift = (wanted_timestamp - timestamp) & 0xFFFFFFFF
+            shift = (wanted_timestamp - timestamp) & 0xFFFFFFFF
+            self._timestamp_shift = 0 if self.keeps_time else shift
             self.rebases += 1
         self.source = source
         self._seen = 0

@@ -420,6 +420,8 @@ class Source:
                 self.stream.upstream.retire()
             self._retired = False
             for track in self.stream.all_tracks:
+                if track.made_from is None:
+                    track.numbering.keeps_time = False
                 # Another publisher has another clock; until its first report there is none.
                 if track.numbering.begun:
                     track.clock = None

@@ -75,6 +75,8 @@ class Wish:
             track = by_ssrc.get(layer.ssrc)
             if track is not None:
                 track.on_demand = layer.on_demand
+                if layer.on_demand or layer.bitrate_bps:
+                    track.numbering.keeps_time = layer.on_demand
                 # Zero: the parent has it no longer.
                 track.announced_s = now if layer.bitrate_bps else -1e9
                 track.announced_bps = layer.bitrate_bps or track.announced_bps

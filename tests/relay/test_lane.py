@@ -162,3 +162,26 @@ def test_no_number_stands_for_two_packets_over_many_changes() -> None:
             assert seen.setdefault(number, what) == what
         lane.leave(current.track.highest + 1)
         assert lane.enter(track, track.highest) is not None
+
+
+def test_a_layer_in_step_with_its_picture_keeps_the_time_however_late_it_comes() -> None:
+    """A ladder works from the last keyframe on: its first picture is two seconds old."""
+    picture, made = layer("f", 0xA), layer("q", 0xB)
+    made.numbering.keeps_time = True
+    for i in range(51):
+        feed(picture, vp8(0xA, i, 1000 + 3600 * i, i, i, key=i == 0), 0.04 * i)
+    lane = Lane()
+    lane.enter(picture, picture.keyframe_position)
+    lane.leave(picture.highest + 1)
+    for i, at_s in ((0, 2.1), (52, 2.2)):
+        feed(made, vp8(0xB, 500 + i, 1000 + 3600 * i, 7 + i, 7 + i, key=True), at_s)
+        splice = lane.enter(made, made.keyframe_position)
+        # What the viewer has seen is not shown again.
+        assert (splice is None) == (i == 0)
+    assert splice is not None
+    assert ids_of(out(splice, made.keyframe_position))[1] == 1000 + 3600 * 52
+    feed(picture, vp8(0xA, 60, 1000 + 3600 * 60, 60, 60, key=True), 2.5)
+    lane.leave(made.highest + 1)
+    back = lane.enter(picture, picture.keyframe_position)
+    assert back is not None
+    assert back.timestamp == 0

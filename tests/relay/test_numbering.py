@@ -225,3 +225,11 @@ def test_jump_limits_leave_room_for_what_really_happens() -> None:
     """A screen share may stand still for seconds, and a burst of loss takes hundreds of packets."""
     assert MAX_SEQUENCE_JUMP > 2048
     assert MAX_CLOCK_JUMP_S > 10
+
+
+def test_another_ladder_goes_on_in_number_and_keeps_the_picture_s_time() -> None:
+    """Its layers have the picture's timestamps already, whoever makes them."""
+    numbering = Numbering(90000, keeps_time=True)
+    numbering.place(1, 100, 5000, 10.0)
+    placed = numbering.place(2, 40_000, 5000 + 90_000, 30.0)
+    assert (placed >> 32, placed & 0xFFFFFFFF) == (101, 95_000)
