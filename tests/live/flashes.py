@@ -58,10 +58,15 @@ PAGE = """
       pen.fillStyle = now >= 1 && now % 1 < 0.08 ? "#fff" : "#222";
       pen.fillRect(480, 20, 140, 140);
       count += 1;
+      picture.requestFrame();
+      // The next one at a whole multiple of 40 ms of the sound's clock, as the beeps are.
+      const at = (Math.floor(sound.currentTime * 25 + 0.1) + 1) / 25;
+      setTimeout(draw, 1000 * (at - sound.currentTime));
     };
-    setInterval(draw, 5);
+    // A picture is taken when it is drawn; the browser by itself takes it up to 40 ms later.
+    const stream = canvas.captureStream(0);
+    const picture = stream.getVideoTracks()[0];
     draw();
-    const stream = canvas.captureStream(25);
     stream.addTrack(out.stream.getAudioTracks()[0]);
     window.flashing = {sound, canvas, stream};
     return stream;

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -21,10 +22,10 @@ from playwright.async_api import Page, async_playwright
 
 from relay import access
 from tests.live.processes import relay
+from tests.live.tabs import Tab
 from tests.live.test_crowd import STREAM, publishing
 from tests.live.test_crowd_browser import on_air, reads, shot, viewer
 from tests.live.wanderers import Crowd
-from tests.patience import PATIENCE
 from web.pages import load_locales
 
 pytestmark = pytest.mark.live
@@ -178,12 +179,9 @@ async def test_a_lossy_line_of_the_viewer_s_own(tmp_path: Path) -> None:
             await page.goto(f"{low}/watch/{STREAM}?lang={language}")
             await watching.playing()
             with losing(port_of(low), 8):
-                start = WORDS[language]["watch.note.lossy"].split("{")[0]
-                await page.wait_for_function(
-                    "(start) => document.getElementById('note').textContent.includes(start)",
-                    arg=start,
-                    timeout=20_000 * PATIENCE,
-                )
+                start = json.dumps(WORDS[language]["watch.note.lossy"].split("{")[0])
+                words = "document.getElementById('note').textContent"
+                await Tab(page).until(f"{words}.includes({start})")
                 await shot(page, f"lossy-{language}")
 
 
