@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import socket
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import cast
+
+import pytest
 
 from relay.ice import Address
 from relay.peer import NodeCertificate, Peer
+from relay.port import Port
+from relay.uplink import Link, Uplink
 
 
 class Silent:
@@ -19,6 +26,9 @@ class Silent:
         pass
 
     def call(self, function: Callable[..., object], *args: object) -> None:
+        pass
+
+    def remove(self, peer: Peer) -> None:
         pass
 
 
@@ -35,20 +45,51 @@ class Handler:
         pass
 
 
-async def test_an_ended_peer_is_freed_without_a_garbage_collection() -> None:
-    """Each holds some 60 kB of cipher and handshake state that the collector does not see."""
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """The garbage collector does not come to help."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def ended_peer() -> Peer:
     peer = Peer(
         "test", Silent(), NodeCertificate.generateCertificate(), remote_ufrag="abcd",
         remote_password="p" * 24, fingerprints=[], dtls_client=False,
     )  # fmt: skip
     peer.handler = Handler(peer)
+    peer.lost("the test ends it")
+    return peer
+
+
+@pytest.mark.usefixtures("no_collection")
+async def test_an_ended_peer_is_freed_without_a_garbage_collection() -> None:
+    """Each holds some 60 kB of cipher and handshake state that the collector does not see."""
+    peer = ended_peer()
     left = weakref.ref(peer)
-    gc.collect()
-    gc.disable()
-    try:
-        peer.lost("the test ends it")
-        await peer.close("")
+    await peer.close("")
+    del peer
+    assert left() is None
+
+
+@pytest.mark.usefixtures("no_collection")
+async def test_nothing_is_left_of_an_uplink_whose_parent_has_died() -> None:
+    """Taking leave fails then, and what it fails with keeps the frames that it went through."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        port = cast(Port, Silent())
+        uplink = Uplink(url, "", "n" * 16, port, NodeCertificate.generateCertificate(), lambda: ())
+        peer = ended_peer()
+        left = weakref.ref(peer)
+        link = Link(peer, [], f"{url}/whep/class/1")
         del peer
-        assert left() is None
-    finally:
-        gc.enable()
+        # As a puller does it: nobody else has the link then.
+        task = asyncio.create_task(uplink.leave(link))
+        del link
+        await task
+        del task
+        await uplink.close()
+    assert left() is None
