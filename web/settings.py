@@ -29,6 +29,7 @@ from pydantic import (
 
 from web import values
 from web.cache_settings import CacheSettings
+from web.centre.settings import CentreSettings
 from web.library_settings import LibrarySettings
 from web.station_settings import StationSettings, StationsSettings
 
@@ -243,6 +244,7 @@ class Settings(BaseModel):
     cache: CacheSettings = CacheSettings()
     station: StationSettings = StationSettings()
     stations: StationsSettings = StationsSettings()
+    centre: CentreSettings = CentreSettings()
 
 
 TABLES: Mapping[str, type[BaseModel]] = {
@@ -251,6 +253,7 @@ TABLES: Mapping[str, type[BaseModel]] = {
     "cache": CacheSettings,
     "station": StationSettings,
     "stations": StationsSettings,
+    "centre": CentreSettings,
 }
 
 
