@@ -21,10 +21,22 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from relay.access import AccessError
 from schedule.errors import Conflict, Invalid, NotFound, Refused
 from schedule.planning import Clashing
+from schedule.rights import Action, places
 from web.centre import signin
 from web.centre.centre import Centre
 from web.centre.models import Clashes, Problem
-from web.centre.table import JSON_BYTES, MOST_ID, Anyone, Ask, Node, On, Raw, Route, SignedIn
+from web.centre.table import (
+    JSON_BYTES,
+    MOST_ID,
+    Anyone,
+    Ask,
+    Node,
+    On,
+    Raw,
+    Route,
+    SignedIn,
+    Somewhere,
+)
 
 log = logging.getLogger("web.centre")
 
@@ -75,7 +87,7 @@ async def _do(centre: Centre, route: Route, request: web.Request) -> Any:
     if isinstance(route.who, Node):
         grant = centre.access.check(request.headers.get("Authorization"))
         grant.require_relay()
-    elif isinstance(route.who, SignedIn | On):
+    elif isinstance(route.who, SignedIn | On | Somewhere):
         async with centre.store.reading() as connection:
             session = await _session(ask, connection)
         if route.changes:
@@ -91,7 +103,11 @@ async def _do(centre: Centre, route: Route, request: web.Request) -> Any:
             ask.signed_in = await _session(ask, connection)
         ask.transaction = connection
         if isinstance(route.who, On):
-            ask.demand(route.who.action, await route.who.where(ask))
+            path = await route.who.where(ask)
+            if path is not None:
+                ask.demand(route.who.action, path)
+        elif isinstance(route.who, Somewhere):
+            _demand_somewhere(ask.session, route.who.action)
         if not route.by_itself:
             return await route.handler(ask)
     ask.transaction = None
@@ -101,7 +117,8 @@ async def _do(centre: Centre, route: Route, request: web.Request) -> Any:
 @contextlib.asynccontextmanager
 async def _transaction(centre: Centre, route: Route) -> AsyncIterator[AsyncConnection]:
     store = centre.store
-    begun = store.writing() if route.changes and not route.by_itself else store.reading()
+    reads = route.by_itself or route.only_reads or not route.changes
+    begun = store.reading() if reads else store.writing()
     async with begun as connection:
         yield connection
 
@@ -138,6 +155,11 @@ def _demand_token(session: signin.Session, request: web.Request) -> None:
     shown = request.headers.get(CSRF_HEADER, "")
     if not signin.same(shown, session.csrf):
         raise NotDone(403, f"the header {CSRF_HEADER} is missing or of another session")
+
+
+def _demand_somewhere(session: signin.Session, action: Action) -> None:
+    if not places(session.grants, action):
+        raise Refused(f"your roles do not allow you to {action} anywhere")
 
 
 # What it says

@@ -16,8 +16,10 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from schedule import audit
 from schedule.people import PersonInfo
 from schedule.rights import Action, demand
+from schedule.units import unit
 from web.centre.signin import Session
 
 if TYPE_CHECKING:
@@ -99,6 +101,16 @@ class Ask:
         """Refused, unless this person may do this on the unit at `path`."""
         demand(self.session.grants, action, path)
 
+    async def demand_at(self, action: Action, unit_id: int) -> str:
+        """The same by a unit's id; its path. Refused, NotFound."""
+        path = (await unit(self.connection, unit_id)).path
+        self.demand(action, path)
+        return path
+
+    async def note(self, action: str, subject: str, **detail: Any) -> None:
+        """Write down that this person changed something."""
+        await audit.record(self.connection, self.now, self.person.id, action, subject, detail)
+
 
 @dataclass(frozen=True, slots=True)
 class Anyone:
@@ -123,17 +135,31 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class On:
-    """Whoever may do `action` on the unit whose path `where` finds; NotFound."""
+    """Whoever may do `action` on the unit whose path `where` finds; NotFound.
+
+    None from `where` lets them in whatever their roles are: they are asked to attend, or present.
+    """
 
     action: Action
-    where: Callable[[Ask], Awaitable[str]]
+    where: Callable[[Ask], Awaitable[str | None]]
 
     @property
     def words(self) -> str:
         return f"whoever may {self.action} on the unit"
 
 
-Who = Anyone | SignedIn | Node | On
+@dataclass(frozen=True, slots=True)
+class Somewhere:
+    """Whoever may do `action` on some unit; the handler keeps within these."""
+
+    action: Action
+
+    @property
+    def words(self) -> str:
+        return f"whoever may {self.action} on some unit, within these units"
+
+
+Who = Anyone | SignedIn | Node | On | Somewhere
 Handler = Callable[[Ask], Awaitable[Any]]
 
 
@@ -141,10 +167,10 @@ Handler = Callable[[Ask], Awaitable[Any]]
 class Route:
     """One row. answer: a type that pydantic can write as JSON, a Raw, or None for a 204.
 
-    changes: whether the handler gets a transaction that writes, or one that reads. by_itself: the
-    handler opens its transactions itself, for work that must not hold one. also: statuses that it
-    may answer beside those that follow from the rest. words: JSON schemas of parts of the path
-    that are no ids.
+    by_itself: the handler opens its transactions itself, for work that must not hold one.
+    only_reads: a POST that changes nothing. operation: its name, if not the handler's. also:
+    statuses that it may answer beside those that follow from the rest. words: JSON schemas of parts
+    of the path that are no ids.
     """
 
     method: str
@@ -157,6 +183,8 @@ class Route:
     body: type[BaseModel] | Raw | None = None
     status: int = 200
     by_itself: bool = False
+    only_reads: bool = False
+    operation: str = ""
     also: tuple[int, ...] = ()
     words: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -166,4 +194,4 @@ class Route:
 
     @property
     def name(self) -> str:
-        return self.handler.__name__
+        return self.operation or self.handler.__name__

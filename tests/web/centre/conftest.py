@@ -12,7 +12,7 @@ from relay.access import Access
 from tests.schedule.conftest import Source as Source
 from tests.schedule.conftest import folder, fresh, postgres_server, sqlite_folder
 from tests.schedule.network import Network, load
-from tests.web.centre.people import PASSWORDS, Browser, Clock, give_passwords
+from tests.web.centre.people import KEY, PASSWORDS, Browser, Clock, give_passwords
 from web.centre import app as centre_app
 from web.centre.centre import Centre
 from web.centre.settings import CentreSettings
@@ -38,7 +38,7 @@ async def centre(source: Source, folder: Path, clock: Clock) -> AsyncIterator[Ce
     opened = await Centre.open(
         CentreSettings(database=database),
         public_url="http://centre.example",
-        access=Access.open_mode(),
+        access=Access([KEY.public_key()], open_to_all=False),
         clock=clock,
         passwords=PASSWORDS,
     )

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import functools
 import re
+import time
 from datetime import datetime, timedelta
 from typing import Any
 
 import aiohttp
 import jsonschema_rs
 from argon2 import PasswordHasher
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from sqlalchemy import update
 
 from relay import __version__
+from relay.access import issue
 from schedule.store import Store
 from schedule.tables import Person
 from tests.schedule.network import NOW
@@ -24,6 +28,14 @@ PASSWORD = "correct horse battery"
 # As cheap as argon2 can be: what is tested is that it is asked.
 HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 PASSWORDS = Passwords(HASHER)
+KEY = Ed25519PrivateKey.generate()
+
+
+def token(*, relay: bool) -> dict[str, str]:
+    """The header of a node, or of somebody who may only watch."""
+    pem = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    said = issue(pem, publish=[], view=["*"], relay=relay, ttl_s=3600, subject="n", now=time.time())
+    return {"Authorization": f"Bearer {said}"}
 
 
 class Clock:
