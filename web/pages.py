@@ -86,6 +86,8 @@ TEMPLATES: Final = (
     *("index", "watch", "present", "tree", "error"),
     *("courses", "course", "upload"),
     *("tv", "attend", "box", "logbook", "stations", "site"),
+    *("centre-signin", "centre-today", "centre-calendar", "centre-editor"),
+    *("centre-occurrence", "centre-approvals"),
 )
 
 # The pages about a village station have words in common, beside those of each.
@@ -96,6 +98,12 @@ MORE_STRINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "logbook": ("station.", "stations.", "site.", "box."),
     "stations": ("station.",),
     "site": ("station.", "stations."),
+    "centre-signin": ("centre.all.", "centre.signin."),
+    "centre-today": ("centre.all.", "centre.today."),
+    "centre-calendar": ("centre.all.", "centre.calendar."),
+    "centre-editor": ("centre.all.", "centre.editor."),
+    "centre-occurrence": ("centre.all.", "centre.occurrence.", "centre.today.", "centre.editor."),
+    "centre-approvals": ("centre.all.", "centre.approvals."),
 }
 
 _PLACEHOLDER: Final = re.compile(r"\{([a-z_]+)\}")
