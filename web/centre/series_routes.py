@@ -204,7 +204,8 @@ async def import_calendar(ask: Ask) -> ImportedAnswer:
     return ImportedAnswer(saved=saved, skipped=skipped)
 
 
-_ONE = "/api/series/{series_id}"
+# Not the words beside it, which answer other methods with a 405.
+_ONE = "/api/series/{series_id:(?!check$|copy-week$|import$)[^/]+}"
 _PLAN = On(Action.PLAN, finding.of_series)
 _APPROVE = On(Action.APPROVE, finding.above_series)
 ROUTES = [
