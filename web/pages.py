@@ -87,7 +87,8 @@ TEMPLATES: Final = (
     *("courses", "course", "upload"),
     *("tv", "attend", "box", "logbook", "stations", "site"),
     *("centre-signin", "centre-today", "centre-calendar", "centre-editor"),
-    *("centre-occurrence", "centre-approvals"),
+    *("centre-occurrence", "centre-approvals", "centre-attendance", "centre-logbook"),
+    *("centre-units", "centre-people"),
 )
 
 # The pages about a village station have words in common, beside those of each.
@@ -104,6 +105,10 @@ MORE_STRINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "centre-editor": ("centre.all.", "centre.editor."),
     "centre-occurrence": ("centre.all.", "centre.occurrence.", "centre.today.", "centre.editor."),
     "centre-approvals": ("centre.all.", "centre.approvals."),
+    "centre-attendance": ("centre.all.", "centre.attendance."),
+    "centre-logbook": ("centre.all.", "centre.attendance."),
+    "centre-units": ("centre.all.", "centre.units."),
+    "centre-people": ("centre.all.", "centre.people."),
 }
 
 _PLACEHOLDER: Final = re.compile(r"\{([a-z_]+)\}")

@@ -21,6 +21,10 @@ ADDRESSES: Final = {
     "/centre/series/{id:[1-9][0-9]{0,9}}": "centre-editor",
     "/centre/occurrence/{id:[1-9][0-9]{0,9}}": "centre-occurrence",
     "/centre/approvals": "centre-approvals",
+    "/centre/attendance": "centre-attendance",
+    "/centre/logbook": "centre-logbook",
+    "/centre/units": "centre-units",
+    "/centre/people": "centre-people",
 }
 """The address of a page, with the id that it is about, and the page's template."""
 

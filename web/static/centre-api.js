@@ -12,17 +12,19 @@ export function keep(session) {
  * Ask the API.
  *
  * @param {string} path  under /api
- * @param {{method?: string, body?: object, signal?: AbortSignal}} how
+ * @param {{method?: string, body?: object, csv?: Blob, signal?: AbortSignal}} how  csv: a file in
+ *   place of a body
  * @returns {Promise<{status: number, body: any, sentence: string, field: string}>}  status 0: no
  *   answer; sentence: the centre's own words when it refuses
  */
-export async function call(path, { method = "GET", body, signal } = {}) {
+export async function call(path, { method = "GET", body, csv, signal } = {}) {
   const headers = csrf && method !== "GET" ? { "X-CSRF-Token": csrf } : {};
   if (body !== undefined) headers["Content-Type"] = "application/json";
+  if (csv !== undefined) headers["Content-Type"] = "text/csv";
   try {
     const response = await fetch(path, {
       method, headers, signal, cache: "no-store",
-      body: body === undefined ? undefined : JSON.stringify(body),
+      body: body === undefined ? csv : JSON.stringify(body),
     });
     const text = await response.text();
     const isJson = (response.headers.get("Content-Type") ?? "").startsWith("application/json");

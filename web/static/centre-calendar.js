@@ -63,7 +63,8 @@ function cell(date, items, today) {
   const of = items.filter((item) => dayOf(item.starts_at, zone) === date);
   const head = html("h3", "day-head", "",
     html("span", "day-name", inWords(date, { weekday: "short" })),
-    html("span", "day-number", inWords(date, view === "week" ? { day: "numeric", month: "short" } : { day: "numeric" })));
+    html("span", "day-number whole", inWords(date, { day: "numeric", month: "short" })),
+    html("span", "day-number short", inWords(date, { day: "numeric" })));
   const made = html("section", "day", "", head);
   made.dataset.today = String(date === today);
   made.dataset.outside = String(view === "month" && first(date) !== first(day));

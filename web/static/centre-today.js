@@ -1,6 +1,6 @@
 /** What is next for me: counted down by the centre's clock, with one big button. */
 
-import { LOOKS, ask, dayOf, doing, format, hereZone, problem, refusal, span } from "./centre.js";
+import { LOOKS, ask, dayOf, doing, format, hereZone, may, problem, refusal, span } from "./centre.js";
 import { chip, html } from "./drawing.js";
 import { byId, number, setIcon, setText, t } from "./page.js";
 import { StationClock, lengthParts } from "./wallclock.js";
@@ -14,14 +14,16 @@ let items = [];
 
 const seconds = (moment) => Date.parse(moment) / 1000;
 
-/** Which of the three doors leads on, null if there is none to open yet. */
+/** What the big button does: on to presenting or watching, or before that to what can be done. */
 function doorOf(item, now) {
   const stream = `class-${item.id}`;
   const isOpen = item.state === "on_air" || item.state === "rehearsal";
   const begins = seconds(item.starts_at) - Math.max(item.rehearsal_s, SOON_S);
   if (doing(item) === "present" && (isOpen || now >= begins)) return { kind: "present", href: `/present/${stream}` };
   if (item.state === "on_air") return { kind: "watch", href: `/watch/${stream}` };
-  return null;
+  const page = `/centre/occurrence/${item.id}`;
+  const isAsked = doing(item) === "attend" && may("reply");
+  return isAsked ? { kind: "answer", href: `${page}#answer` } : { kind: "open", href: page };
 }
 
 function drawDoor(item, now) {
@@ -31,7 +33,7 @@ function drawDoor(item, now) {
     byId("door").setAttribute("href", door.href);
     setText(byId("door"), t(`centre.today.door.${door.kind}`));
   }
-  byId("door-more").hidden = !item;
+  byId("door-more").hidden = !item || door.kind === "open" || door.kind === "answer";
   if (item) byId("door-more").setAttribute("href", `/centre/occurrence/${item.id}`);
 }
 

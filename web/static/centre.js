@@ -101,6 +101,9 @@ export function doing(item) {
 byId("who").textContent = me.person.name;
 byId("nav-plan").hidden = !may("plan");
 byId("nav-approve").hidden = !may("approve");
+byId("nav-see").hidden = !may("see");
+byId("nav-units").hidden = !(may("keep units") || may("keep rooms"));
+byId("nav-people").hidden = !may("keep people");
 byId("sign-out").addEventListener("click", async () => {
   await call("/api/session", { method: "DELETE" });
   location.assign("/centre/signin");

@@ -56,7 +56,7 @@ export class UnitPicker {
     const label = html("label", "tick", "", box, html("span", "", unit.name),
       html("small", "", tierWord(unit.tier)));
     const below = html("details", "branch");
-    const summary = html("summary", "", "", html("span", "sr-only", t("centre.editor.below", { name: unit.name })));
+    const summary = html("summary", "", "", html("span", "sr-only", t("centre.all.below", { name: unit.name })));
     const list = html("ul", "branches");
     below.append(summary, list);
     below.addEventListener("toggle", async () => {
@@ -64,7 +64,7 @@ export class UnitPicker {
       list.dataset.asked = "true";
       const children = await all(`/api/units?parent_id=${unit.id}`);
       list.replaceChildren(...(children.length ? children.map((one) => this.#branch(one))
-        : [html("li", "hint", t("centre.editor.nobelow"))]));
+        : [html("li", "hint", t("centre.all.nobelow"))]));
     });
     return html("li", "unit", "", label, below);
   }
