@@ -9,6 +9,7 @@ import logging
 import os
 import resource
 import signal
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -44,13 +45,14 @@ def build_app(
     cache: CacheSettings | None = None,
     room: LibraryRoom | None = None,
     county: County | None = None,
+    mount: Callable[[web.Application], None] | None = None,
 ) -> web.Application:
     """The node's signalling and API (`relay.endpoints`), its courses and its pages as one app.
 
     `team` passes viewers on to the node's other processes, if it has any; `recorded` records here.
     `cache` says what a node below another keeps of the courses that pass through it; a node that
     has none above it has the library in `room`. `county` is the open book of the stations that
-    belong to this node, if it has any.
+    belong to this node, if it has any. `mount` adds what else the process has.
     """
     app = web.Application(middlewares=[team.front] if team is not None else [])
     endpoints.add_routes(app, node)
@@ -70,6 +72,8 @@ def build_app(
         station_pages.add_county_pages(app, rendered)
     if recorded is not None:
         recordings.add(app, recorded)
+    if mount is not None:
+        mount(app)
     return app
 
 
@@ -84,6 +88,7 @@ async def serve(
     room: LibraryRoom | None = None,
     cache: CacheSettings | None = None,
     county: County | None = None,
+    mount: Callable[[web.Application], None] | None = None,
 ) -> None:
     """Runs a node until SIGTERM, SIGINT or a drain, then stops it cleanly.
 
@@ -108,7 +113,7 @@ async def serve(
     # Media first: a node that answers on HTTP can take a publisher at once.
     await node.start()
     runner = web.AppRunner(
-        build_app(node, team, recorded, cache, room, county),
+        build_app(node, team, recorded, cache, room, county, mount),
         access_log=None,
         shutdown_timeout=0.5,
     )

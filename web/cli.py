@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, get_origin
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
     from media.county import County
     from web.settings import Settings
 
@@ -227,7 +229,46 @@ def _relay(args: argparse.Namespace) -> int:
     return 0
 
 
-def _open_county(settings: Settings) -> County | None:
+def _serve(args: argparse.Namespace) -> int:
+    from web.settings import unknown_variables
+
+    settings = _load_settings(args)
+    configure_logging(verbose=args.verbose)
+    for name in unknown_variables(os.environ):
+        logging.getLogger("web.cli").warning("setting-unknown variable=%s", name)
+    if settings.relay.parents:
+        raise UsageError("a centre has no parents: take parents out, or run `terrace relay`")
+    if settings.relay.workers > 1:
+        raise UsageError("the centre is one process: set workers to 1, and use more nodes below it")
+    if settings.centre.smtp_host and "@" not in settings.centre.smtp_sender:
+        raise UsageError("smtp_host needs smtp_sender, the address that mail comes from")
+
+    from media.errors import MediaError
+    from relay.errors import SettingError
+    from schedule.errors import ScheduleError
+    from web import library, serve, workers
+
+    secret = workers.new_secret()
+    config = settings.relay.node_config()
+    config = replace(config, access=config.access.with_secret(secret))
+
+    async def run() -> None:
+        room = library.LibraryRoom(settings.library)
+        # Its own stations take what its library signs.
+        keys = await room.public_keys()
+        county = await asyncio.to_thread(_open_county, settings, keys)
+        await serve.run(settings, config, secret, county, room)
+
+    try:
+        asyncio.run(run())
+    except (SettingError, MediaError) as error:
+        raise UsageError(str(error)) from error
+    except ScheduleError as error:
+        raise CommandFailed(str(error)) from error
+    return 0
+
+
+def _open_county(settings: Settings, more_keys: Sequence[Ed25519PublicKey] = ()) -> County | None:
     """The book of this node's stations, if it has any. Raises SettingsError."""
     from media.county import County
     from media.pairing import public_pem
@@ -242,7 +283,10 @@ def _open_county(settings: Settings) -> County | None:
             stations.folder,
             name=settings.relay.name,
             key_file=stations.key,
-            library_keys=[public_pem(read_public_key(one)) for one in stations.library_keys],
+            library_keys=[
+                public_pem(one)
+                for one in (*map(read_public_key, stations.library_keys), *more_keys)
+            ],
             target_hours=stations.target_hours,
         )
         county.open()
@@ -608,6 +652,14 @@ COMMANDS = {
         "Settings come from terrace.toml, then from TERRACE_* variables, then from these flags. "
         "The token for the parent has no flag, since others could read it in the list of "
         "processes: set parent_token in the file or TERRACE_PARENT_TOKEN.",
+    ),
+    "serve": Command(
+        "run the centre: root of the tree, timetable, library and pages in one process",
+        "terrace serve --name centre --host 127.0.0.1 --port 8710",
+        _relay_arguments,
+        _serve,
+        "Settings come from [relay], [library], [centre] and [stations] of terrace.toml, then from "
+        "TERRACE_* variables, then from these flags, which are those of [relay].",
     ),
     "station": Command(
         "run a village box: fetch courses, play by the timetable, keep the logbook",
