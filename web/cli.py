@@ -93,6 +93,10 @@ def _demo_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-publish", action="store_true", help="start the tree without the test lecture"
     )
     parser.add_argument("--seconds", type=float, metavar="N", help="stop by itself after N seconds")
+    parser.add_argument(
+        "--class-in", type=float, default=110.0, metavar="N",
+        help="seconds until the sample class begins by itself (default: 110)",
+    )  # fmt: skip
 
 
 def _base_port(text: str) -> int:
@@ -106,7 +110,12 @@ def _demo(args: argparse.Namespace) -> int:
     from web import demo
 
     try:
-        return demo.run(base_port=args.base_port, publish=not args.no_publish, seconds=args.seconds)
+        return demo.run(
+            base_port=args.base_port,
+            publish=not args.no_publish,
+            seconds=args.seconds,
+            class_in_s=args.class_in,
+        )
     except demo.DemoFailed as error:
         raise CommandFailed(str(error)) from error
 
