@@ -255,13 +255,23 @@ def _serve(args: argparse.Namespace) -> int:
     from media.errors import MediaError
     from relay.errors import SettingError
     from schedule.errors import ScheduleError
-    from web import library, serve, workers
+    from web import library, person, serve, workers
 
     secret = workers.new_secret()
     config = settings.relay.node_config()
     config = replace(config, access=config.access.with_secret(secret))
 
     async def run() -> None:
+        database = settings.centre.database
+        if await person.is_empty(database):
+            password = os.environ.get("TERRACE_ADMIN_PASSWORD", "")
+            added = await person.add(
+                database, "admin", name="", unit="", admin=True, password=password
+            )
+            # Printed once, and kept nowhere.
+            shown = "the password of TERRACE_ADMIN_PASSWORD" if password else added.password
+            sys.stdout.write(f"first administrator: {added.login}, password: {shown}\n")
+            sys.stdout.flush()
         room = library.LibraryRoom(settings.library)
         # Its own stations take what its library signs.
         keys = await room.public_keys()
@@ -274,6 +284,47 @@ def _serve(args: argparse.Namespace) -> int:
         raise UsageError(str(error)) from error
     except ScheduleError as error:
         raise CommandFailed(str(error)) from error
+    return 0
+
+
+def _person_arguments(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(dest="what", metavar="add", required=True)
+    add = commands.add_parser("add", help="make a person, or give one another password")
+    add.add_argument("login", metavar="LOGIN", help="what they sign in as")
+    add.add_argument("--name", default="", help="their name (default: the login)")
+    add.add_argument(
+        "--unit", default="", metavar="CODE", help="their unit (default: the one at the top)"
+    )
+    add.add_argument(
+        "--admin", action="store_true", help="administrator of that unit and all below it"
+    )
+    add.add_argument(
+        "--config", type=Path, metavar="FILE", help="the settings file (default: terrace.toml)"
+    )
+
+
+def _person(args: argparse.Namespace) -> int:
+    from schedule.errors import ScheduleError
+    from web import person, settings
+
+    loaded = settings.load(environ=os.environ, file=args.config, table="centre")
+    password = os.environ.get("TERRACE_PERSON_PASSWORD", "")
+    try:
+        added = asyncio.run(
+            person.add(
+                loaded.centre.database,
+                args.login,
+                name=args.name,
+                unit=args.unit,
+                admin=args.admin,
+                password=password,
+            )
+        )
+    except ScheduleError as error:
+        raise CommandFailed(str(error)) from error
+    done = "added" if added.made else "has another password now"
+    said = "" if password else f", password: {added.password}"
+    sys.stdout.write(f"{added.login} {done}{said}\n")
     return 0
 
 
@@ -742,6 +793,14 @@ COMMANDS = {
         _drain_arguments,
         _drain,
         "A token that may relay, where the node asks for one, is read from TERRACE_TOKEN.",
+    ),
+    "person": Command(
+        "add a person who can sign in, or give one another password",
+        "terrace person add zhang --name 张三 --admin",
+        _person_arguments,
+        _person,
+        "The database is that of [centre] in the settings. The password is made and printed once, "
+        "or read from TERRACE_PERSON_PASSWORD.",
     ),
     "backup": Command(
         "write the whole schedule into one file, while the centre runs",

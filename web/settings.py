@@ -42,7 +42,9 @@ ENVIRONMENT_PREFIX = "TERRACE_"
 # Variables that carry the prefix and belong to a command, not to a node's settings.
 OTHER_VARIABLES = frozenset(
     {
+        "TERRACE_ADMIN_PASSWORD",
         "TERRACE_CONFIG",
+        "TERRACE_PERSON_PASSWORD",
         "TERRACE_SEND",
         "TERRACE_TEST_CLOCK",
         "TERRACE_TOKEN",
