@@ -166,6 +166,7 @@ _METAVARS = {
     "workers": "NUMBER",
     "record": "PATTERN",
     "recordings": "DIR",
+    "attendee": "WHO",
     "folder": "DIR",
     "county_key": "FILE",
     "cache_mb": "NUMBER",
@@ -229,6 +230,7 @@ def _relay(args: argparse.Namespace) -> int:
         await app.serve(
             node, host=http_host, port=relay.port, drain_s=relay.drain_s, team=team,
             recorded=recorded, cache=settings.cache, county=county, room=room,
+            attendee=relay.attendee,
         )  # fmt: skip
 
     try:

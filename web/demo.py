@@ -42,7 +42,7 @@ OWN_STREAM = "class"
 CLASS_IN_S = 110.0
 """When the sample class begins; a minute of the lecture can be measured before it."""
 CLASS_S = 60
-TAUGHT_S = 30
+TAUGHT_S = 20
 """The teacher leaves so long after the beginning, and the class ends by itself."""
 PRESENT_AHEAD_S = 4.0
 """The class's publisher starts so long before it: FFmpeg takes a moment."""
@@ -162,6 +162,8 @@ async def _run(*, base_port: int, publish: bool, seconds: float | None, class_in
                     parent = ["--parent", urls[index - 1]] if index else []
                     arguments = ["--name", tier, "--tier", tier, "--host", HOST]
                     arguments += ["--port", str(port), *parent]
+                    if tier == "county":
+                        arguments += ["--attendee", f"site:{filled.site_id}"]
                     # The demo is the same wherever it is started: it reads its own files only.
                     file = str(files.get(tier, os.devnull))
                     command = "relay" if index else "serve"

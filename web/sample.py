@@ -34,10 +34,11 @@ _TIERS = (
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What was filled in. occurrence_id: of the class that begins first."""
+    """What was filled in. occurrence_id: of the class that begins first. site_id: the county's."""
 
     occurrence_id: int
     password: str
+    site_id: int
 
 
 async def fill(database: Path, first_at: datetime, duration_s: int) -> Sample:
@@ -67,7 +68,9 @@ async def fill(database: Path, first_at: datetime, duration_s: int) -> Sample:
                 connection, NewPerson(county.id, "longhua", "王站长", "longhua@example.org")
             )
             await people.grant(connection, operator.id, county.id, Role.OPERATOR)
-            await units.add_place(connection, "site", county.id, "longhua-hall", "隆化县会议室")
+            hall = await units.add_place(
+                connection, "site", county.id, "longhua-hall", "隆化县会议室"
+            )
             await units.add_place(connection, "station", county.id, STATION, "尚坪村活动室")
             now = datetime.now(first_at.tzinfo)
             local = first_at.astimezone(ZoneInfo(ZONE)).replace(tzinfo=None)
@@ -98,7 +101,7 @@ async def fill(database: Path, first_at: datetime, duration_s: int) -> Sample:
             first = await agenda.occurrences(
                 connection, Whose(), now - timedelta(days=1), first_at + timedelta(seconds=1)
             )
-        return Sample(first[0].id, password)
+        return Sample(first[0].id, password, hall.id)
     finally:
         await store.close()
 

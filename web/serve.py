@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
 from aiohttp import web
+from sqlalchemy.exc import SQLAlchemyError
 
 from media.county import County
 from relay.node import Node, NodeConfig
@@ -26,13 +27,17 @@ from schedule.channels import (
     SmtpSettings,
     WebhookChannel,
 )
+from schedule.errors import ScheduleError
 from schedule.life import Policy
 from schedule.outbox import Channel, Outbox
+from schedule.reports import StayReport, report_stays
 from web import app as node_app
+from web import stays
 from web.centre import app as centre_app
 from web.centre import background
 from web.centre.centre import Centre
 from web.centre.machinery import Live
+from web.centre.record_routes import Stays
 from web.centre.settings import CentreSettings
 from web.centre.timetables import Timetables
 from web.library import LibraryRoom
@@ -94,6 +99,7 @@ async def run(
 
         def mount(app: web.Application) -> None:
             centre_app.add(app, centre)
+            stays.add(app, node, relay.attendee, _keep(centre))
 
             async def live(_app: web.Application) -> AsyncIterator[None]:
                 running = asyncio.create_task(background.run(work), name="centre")
@@ -112,6 +118,27 @@ async def run(
         )  # fmt: skip
     finally:
         await centre.close()
+
+
+def _keep(centre: Centre) -> stays.Send:
+    """Keeps what the centre's own node reports."""
+
+    async def send(reports: Sequence[dict[str, object]]) -> None:
+        found = Stays.model_validate({"reports": list(reports)}).reports
+        kept = [
+            StayReport(
+                one.source, one.occurrence_id, one.attendee(), one.joined_at, one.seen_at,
+                one.left_at,
+            )
+            for one in found
+        ]  # fmt: skip
+        try:
+            async with centre.store.writing() as connection:
+                await report_stays(connection, kept)
+        except (ScheduleError, SQLAlchemyError) as error:
+            raise stays.NotTold(f"the database does not take it: {error}") from error
+
+    return send
 
 
 def _public_url(relay: RelaySettings) -> str:

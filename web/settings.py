@@ -184,6 +184,11 @@ class RelaySettings(BaseModel):
         default=Path("recordings"),
         description="The folder that recordings are written to",
     )
+    attendee: str = Field(
+        default="",
+        pattern=r"^((site|station):[1-9][0-9]{0,8})?$",
+        description="Who a viewer without a name is in a class's attendance here, such as site:3",
+    )
 
     @field_validator("parents")
     @classmethod
