@@ -376,12 +376,17 @@ class Pages:
             return self.answer(request, "error", status=HTTPStatus.NOT_FOUND)
 
 
+RENDERER: Final = web.AppKey("RENDERER", Pages)
+"""What renders the pages of an app, for parts that add pages of their own to it."""
+
+
 def add_common(app: web.Application, node: PageNode) -> Pages:
     """Add to `app` what all pages need: static files and the error page; returns the renderer.
 
     Templates, strings and static files are read here, so that a broken one stops the start.
     """
     pages = Pages(node)
+    app[RENDERER] = pages
     app.middlewares.append(pages.error_page)
     app.router.add_get("/static/{version}/{name}", pages.static)
     return pages

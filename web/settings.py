@@ -42,7 +42,9 @@ ENVIRONMENT_PREFIX = "TERRACE_"
 # Variables that carry the prefix and belong to a command, not to a node's settings.
 OTHER_VARIABLES = frozenset(
     {
+        "TERRACE_ADMIN_PASSWORD",
         "TERRACE_CONFIG",
+        "TERRACE_PERSON_PASSWORD",
         "TERRACE_SEND",
         "TERRACE_TEST_CLOCK",
         "TERRACE_TOKEN",
@@ -181,6 +183,11 @@ class RelaySettings(BaseModel):
     recordings: Path = Field(
         default=Path("recordings"),
         description="The folder that recordings are written to",
+    )
+    attendee: str = Field(
+        default="",
+        pattern=r"^((site|station):[1-9][0-9]{0,8})?$",
+        description="Who a viewer without a name is in a class's attendance here, such as site:3",
     )
 
     @field_validator("parents")

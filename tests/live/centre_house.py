@@ -56,7 +56,8 @@ async def house(folder: Path) -> AsyncIterator[House]:
     await give_passwords(centre.store)
     app = web.Application()
     centre_app.add(app, centre)
-    add_centre_pages(app, pages.add_pages(app, Node()))
+    pages.add_pages(app, Node())
+    add_centre_pages(app)
     runner = web.AppRunner(app, access_log=None)
     try:
         await runner.setup()

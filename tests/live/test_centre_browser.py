@@ -16,6 +16,7 @@ from playwright.async_api import BrowserContext
 from tests.live import tabs
 from tests.live.centre_house import House, barriers, house
 from tests.live.tabs import Tab, open_tab
+from tests.patience import PATIENCE
 from tests.web.centre.people import PASSWORD
 
 pytestmark = [pytest.mark.live, pytest.mark.asyncio(loop_scope="module")]
@@ -121,6 +122,42 @@ async def test_a_class_is_planned_by_keyboard_past_a_clash_and_seen_again(
     await tab.page.goto(f"{place.url}/centre")
     await tab.until("location.pathname === '/centre/signin'")
     assert await barriers(tab.page) == []
+    assert tab.errors == []
+
+
+OTHERS = {
+    "approvals": "#empty", "attendance": "#table tr", "logbook": "#empty",
+    "units": "#tree button", "people": "#list button",
+}  # fmt: skip
+
+
+async def test_the_pages_of_a_keeper_of_units_say_something_and_bar_nobody(
+    place: House, context: BrowserContext
+) -> None:
+    """Each asks the API for what it shows; a file with a bad line is refused with its number."""
+    tab = await open_tab(context, f"{place.url}/centre/signin")
+    await sign_in(tab, "boss-P1")
+    for name, seen in OTHERS.items():
+        await tab.page.goto(f"{place.url}/centre/{name}")
+        await tab.page.locator(seen).first.wait_for(timeout=20_000 * PATIENCE)
+        assert await barriers(tab.page) == [], name
+        assert await tab.page.locator("#problem").is_hidden(), name
+    await tab.page.goto(f"{place.url}/centre/units")
+    await tab.page.locator("#one").wait_for(timeout=20_000 * PATIENCE)
+    bad = {
+        "name": "sites.csv",
+        "mimeType": "text/csv",
+        "buffer": b"code,name,unit\nx,Hall,nowhere\n",
+    }
+    await tab.page.select_option("#kind", "sites")
+    await tab.page.set_input_files("#file", bad)
+    await tab.page.click("#try")
+    await tab.until_text("#bad tr", "nowhere")
+    assert await tab.page.locator("#apply").is_hidden()
+    await tab.page.fill("#site-name", "Lecture hall")
+    await tab.page.fill("#site-code", "P1-hall")
+    await tab.page.press("#site-code", "Enter")
+    await tab.until_text("#sites", "Lecture hall")
     assert tab.errors == []
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from aiohttp import web
 
-from web.pages import Pages
+from web.pages import RENDERER, Pages
 
 ADDRESSES: Final = {
     "/centre/signin": "centre-signin",
@@ -29,8 +29,9 @@ ADDRESSES: Final = {
 """The address of a page, with the id that it is about, and the page's template."""
 
 
-def add_centre_pages(app: web.Application, pages: Pages) -> None:
+def add_centre_pages(app: web.Application) -> None:
     """Add them to an app that has the common pages already."""
+    pages = app[RENDERER]
     for address, page in ADDRESSES.items():
         app.router.add_get(address, _shower(pages, page))
 

@@ -24,7 +24,8 @@ Client = TestClient[web.Request, web.Application]
 @pytest.fixture
 async def client() -> AsyncIterator[Client]:
     app = web.Application()
-    add_centre_pages(app, pages.add_pages(app, Node()))
+    pages.add_pages(app, Node())
+    add_centre_pages(app)
     client = TestClient(TestServer(app))
     await client.start_server()
     yield client
