@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from pydantic import BaseModel
 
 from . import signed
 from .course import Attachment, Course, Rendition
@@ -220,6 +221,10 @@ class Library:
     def sign_manifest(self, manifest: Manifest) -> SignedManifest:
         """The manifest with the library's signature. Raises MediaError without a private key."""
         return SignedManifest(manifest, signed.sign(manifest, self._key(), signed.MANIFEST))
+
+    def sign(self, document: BaseModel, typ: str) -> str:
+        """Another document with the library's signature, such as a timetable. Raises MediaError."""
+        return signed.sign(document, self._key(), typ)
 
     async def put_rendition(self, manifest: SignedManifest, file: Path) -> Rendition:
         """Store one rendition of a course that `save` will name; returns the course's entry of it.

@@ -226,3 +226,19 @@ async def count_states(connection: AsyncConnection, path: str) -> dict[str, int]
         .group_by(Series.state)
     )
     return dict(found.all())
+
+
+async def series_below(
+    connection: AsyncConnection, path: str, state: str = "", after_id: int = 0, most: int = 100
+) -> list[SeriesInfo]:
+    """What a unit and all below it organise, in one state or any, by id, page by page."""
+    query = (
+        select(Series.id)
+        .join(Unit, Unit.id == Series.unit_id)
+        .where(below(path), Series.id > after_id)
+        .order_by(Series.id)
+        .limit(most)
+    )
+    if state:
+        query = query.where(Series.state == state)
+    return await series_list(connection, list((await connection.execute(query)).scalars()))

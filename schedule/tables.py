@@ -422,3 +422,34 @@ class Audit(Base):
     action: Mapped[str] = mapped_column(String(64))
     subject: Mapped[str] = mapped_column(String(64), index=True)
     detail: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+
+
+class SignIn(Base):
+    """A browser that somebody signed in with. The cookie itself is not kept, only its hash.
+
+    token_hash: SHA-256 of the cookie, in hexadecimal. seen_at: the last use, to the minute or so.
+    """
+
+    __tablename__ = "sign_ins"
+
+    token_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    person_id: Mapped[int] = mapped_column(ForeignKey("people.id"), index=True)
+    created_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+
+
+class FeedLink(Base):
+    """A secret address under which a calendar can be read without signing in.
+
+    token_hash: SHA-256 of the secret. person_id: whose link it is; it shows what they may see.
+    kind: "person", "unit", "site" or "station", with its id in target_id.
+    """
+
+    __tablename__ = "feed_links"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    token_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    person_id: Mapped[int] = mapped_column(ForeignKey("people.id"), index=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    target_id: Mapped[int]
+    created_at: Mapped[datetime]

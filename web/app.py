@@ -9,6 +9,7 @@ import logging
 import os
 import resource
 import signal
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -24,6 +25,7 @@ from web import (
     recordings,
     station_pages,
     stations,
+    stays,
     uploads,
 )
 from web.cache_settings import CacheSettings
@@ -44,13 +46,16 @@ def build_app(
     cache: CacheSettings | None = None,
     room: LibraryRoom | None = None,
     county: County | None = None,
+    mount: Callable[[web.Application], None] | None = None,
+    attendee: str = "",
 ) -> web.Application:
     """The node's signalling and API (`relay.endpoints`), its courses and its pages as one app.
 
     `team` passes viewers on to the node's other processes, if it has any; `recorded` records here.
     `cache` says what a node below another keeps of the courses that pass through it; a node that
     has none above it has the library in `room`. `county` is the open book of the stations that
-    belong to this node, if it has any.
+    belong to this node, if it has any. `mount` adds what else the process has. `attendee` is who
+    a viewer without a name is in the attendance of a class.
     """
     app = web.Application(middlewares=[team.front] if team is not None else [])
     endpoints.add_routes(app, node)
@@ -60,6 +65,8 @@ def build_app(
         below = distribution.Distribution(node.config, cache, keys)
         distribution.add(app, below)
         node.more_metrics.append(below.metrics)
+        stays.add_passing_on(app, node)
+        stays.add(app, node, attendee, stays.to_parent(node))
     elif room is not None:
         courses.add(app, room, node.config.access)
         uploads.add(app, room, node.config.access)
@@ -70,6 +77,8 @@ def build_app(
         station_pages.add_county_pages(app, rendered)
     if recorded is not None:
         recordings.add(app, recorded)
+    if mount is not None:
+        mount(app)
     return app
 
 
@@ -84,6 +93,8 @@ async def serve(
     room: LibraryRoom | None = None,
     cache: CacheSettings | None = None,
     county: County | None = None,
+    mount: Callable[[web.Application], None] | None = None,
+    attendee: str = "",
 ) -> None:
     """Runs a node until SIGTERM, SIGINT or a drain, then stops it cleanly.
 
@@ -108,7 +119,7 @@ async def serve(
     # Media first: a node that answers on HTTP can take a publisher at once.
     await node.start()
     runner = web.AppRunner(
-        build_app(node, team, recorded, cache, room, county),
+        build_app(node, team, recorded, cache, room, county, mount, attendee),
         access_log=None,
         shutdown_timeout=0.5,
     )

@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, get_origin
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
     from media.county import County
     from web.settings import Settings
 
@@ -91,6 +93,10 @@ def _demo_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-publish", action="store_true", help="start the tree without the test lecture"
     )
     parser.add_argument("--seconds", type=float, metavar="N", help="stop by itself after N seconds")
+    parser.add_argument(
+        "--class-in", type=float, default=110.0, metavar="N",
+        help="seconds until the sample class begins by itself (default: 110)",
+    )  # fmt: skip
 
 
 def _base_port(text: str) -> int:
@@ -104,7 +110,12 @@ def _demo(args: argparse.Namespace) -> int:
     from web import demo
 
     try:
-        return demo.run(base_port=args.base_port, publish=not args.no_publish, seconds=args.seconds)
+        return demo.run(
+            base_port=args.base_port,
+            publish=not args.no_publish,
+            seconds=args.seconds,
+            class_in_s=args.class_in,
+        )
     except demo.DemoFailed as error:
         raise CommandFailed(str(error)) from error
 
@@ -155,6 +166,7 @@ _METAVARS = {
     "workers": "NUMBER",
     "record": "PATTERN",
     "recordings": "DIR",
+    "attendee": "WHO",
     "folder": "DIR",
     "county_key": "FILE",
     "cache_mb": "NUMBER",
@@ -218,6 +230,7 @@ def _relay(args: argparse.Namespace) -> int:
         await app.serve(
             node, host=http_host, port=relay.port, drain_s=relay.drain_s, team=team,
             recorded=recorded, cache=settings.cache, county=county, room=room,
+            attendee=relay.attendee,
         )  # fmt: skip
 
     try:
@@ -227,7 +240,97 @@ def _relay(args: argparse.Namespace) -> int:
     return 0
 
 
-def _open_county(settings: Settings) -> County | None:
+def _serve(args: argparse.Namespace) -> int:
+    from web.settings import unknown_variables
+
+    settings = _load_settings(args)
+    configure_logging(verbose=args.verbose)
+    for name in unknown_variables(os.environ):
+        logging.getLogger("web.cli").warning("setting-unknown variable=%s", name)
+    if settings.relay.parents:
+        raise UsageError("a centre has no parents: take parents out, or run `terrace relay`")
+    if settings.relay.workers > 1:
+        raise UsageError("the centre is one process: set workers to 1, and use more nodes below it")
+    if settings.centre.smtp_host and "@" not in settings.centre.smtp_sender:
+        raise UsageError("smtp_host needs smtp_sender, the address that mail comes from")
+
+    from media.errors import MediaError
+    from relay.errors import SettingError
+    from schedule.errors import ScheduleError
+    from web import library, person, serve, workers
+
+    secret = workers.new_secret()
+    config = settings.relay.node_config()
+    config = replace(config, access=config.access.with_secret(secret))
+
+    async def run() -> None:
+        database = settings.centre.database
+        if await person.is_empty(database):
+            password = os.environ.get("TERRACE_ADMIN_PASSWORD", "")
+            added = await person.add(
+                database, "admin", name="", unit="", admin=True, password=password
+            )
+            # Printed once, and kept nowhere.
+            shown = "the password of TERRACE_ADMIN_PASSWORD" if password else added.password
+            sys.stdout.write(f"first administrator: {added.login}, password: {shown}\n")
+            sys.stdout.flush()
+        room = library.LibraryRoom(settings.library)
+        # Its own stations take what its library signs.
+        keys = await room.public_keys()
+        county = await asyncio.to_thread(_open_county, settings, keys)
+        await serve.run(settings, config, secret, county, room)
+
+    try:
+        asyncio.run(run())
+    except (SettingError, MediaError) as error:
+        raise UsageError(str(error)) from error
+    except ScheduleError as error:
+        raise CommandFailed(str(error)) from error
+    return 0
+
+
+def _person_arguments(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(dest="what", metavar="add", required=True)
+    add = commands.add_parser("add", help="make a person, or give one another password")
+    add.add_argument("login", metavar="LOGIN", help="what they sign in as")
+    add.add_argument("--name", default="", help="their name (default: the login)")
+    add.add_argument(
+        "--unit", default="", metavar="CODE", help="their unit (default: the one at the top)"
+    )
+    add.add_argument(
+        "--admin", action="store_true", help="administrator of that unit and all below it"
+    )
+    add.add_argument(
+        "--config", type=Path, metavar="FILE", help="the settings file (default: terrace.toml)"
+    )
+
+
+def _person(args: argparse.Namespace) -> int:
+    from schedule.errors import ScheduleError
+    from web import person, settings
+
+    loaded = settings.load(environ=os.environ, file=args.config, table="centre")
+    password = os.environ.get("TERRACE_PERSON_PASSWORD", "")
+    try:
+        added = asyncio.run(
+            person.add(
+                loaded.centre.database,
+                args.login,
+                name=args.name,
+                unit=args.unit,
+                admin=args.admin,
+                password=password,
+            )
+        )
+    except ScheduleError as error:
+        raise CommandFailed(str(error)) from error
+    done = "added" if added.made else "has another password now"
+    said = "" if password else f", password: {added.password}"
+    sys.stdout.write(f"{added.login} {done}{said}\n")
+    return 0
+
+
+def _open_county(settings: Settings, more_keys: Sequence[Ed25519PublicKey] = ()) -> County | None:
     """The book of this node's stations, if it has any. Raises SettingsError."""
     from media.county import County
     from media.pairing import public_pem
@@ -242,7 +345,10 @@ def _open_county(settings: Settings) -> County | None:
             stations.folder,
             name=settings.relay.name,
             key_file=stations.key,
-            library_keys=[public_pem(read_public_key(one)) for one in stations.library_keys],
+            library_keys=[
+                public_pem(one)
+                for one in (*map(read_public_key, stations.library_keys), *more_keys)
+            ],
             target_hours=stations.target_hours,
         )
         county.open()
@@ -609,6 +715,14 @@ COMMANDS = {
         "The token for the parent has no flag, since others could read it in the list of "
         "processes: set parent_token in the file or TERRACE_PARENT_TOKEN.",
     ),
+    "serve": Command(
+        "run the centre: root of the tree, timetable, library and pages in one process",
+        "terrace serve --name centre --host 127.0.0.1 --port 8710",
+        _relay_arguments,
+        _serve,
+        "Settings come from [relay], [library], [centre] and [stations] of terrace.toml, then from "
+        "TERRACE_* variables, then from these flags, which are those of [relay].",
+    ),
     "station": Command(
         "run a village box: fetch courses, play by the timetable, keep the logbook",
         "terrace station --parent http://192.0.2.10:8740 --folder /var/lib/terrace-station",
@@ -681,6 +795,14 @@ COMMANDS = {
         _drain_arguments,
         _drain,
         "A token that may relay, where the node asks for one, is read from TERRACE_TOKEN.",
+    ),
+    "person": Command(
+        "add a person who can sign in, or give one another password",
+        "terrace person add zhang --name 张三 --admin",
+        _person_arguments,
+        _person,
+        "The database is that of [centre] in the settings. The password is made and printed once, "
+        "or read from TERRACE_PERSON_PASSWORD.",
     ),
     "backup": Command(
         "write the whole schedule into one file, while the centre runs",

@@ -1,5 +1,9 @@
 """`terrace demo`: centre, province, city and county as four processes, and a test lecture.
 
+The centre is `terrace serve` with a database of its own, a week of sample plans, and a class that
+begins by itself, is recorded, and ends up in the library and on the timetable of the county's
+station. All that is in a temporary folder and goes with the demo.
+
 The demo owns its processes: whatever ends it, they end too. An orderly end sends SIGTERM, the
 publisher first, and SIGKILL to what is left after `STOP_WITHIN_S`. If the demo itself is killed,
 the kernel kills its children (PR_SET_PDEATHSIG, prctl(2)).
@@ -10,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import json
 import os
 import signal
 import socket
@@ -18,17 +23,29 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from web import status
+from media import pairing
+from web import sample, status
+from web.centre.timetables import stream_of
+from web.library import open_library
+from web.library_settings import LibrarySettings
 
 TIERS = ("centre", "province", "city", "county")
 PORT_STEP = 10
 STREAM = "lecture"
 OWN_STREAM = "class"
+CLASS_IN_S = 110.0
+"""When the sample class begins; a minute of the lecture can be measured before it."""
+CLASS_S = 60
+TAUGHT_S = 20
+"""The teacher leaves so long after the beginning, and the class ends by itself."""
+PRESENT_AHEAD_S = 4.0
+"""The class's publisher starts so long before it: FFmpeg takes a moment."""
 
 HOST = "127.0.0.1"
 READY_WITHIN_S = 30.0
@@ -47,6 +64,10 @@ _CHINESE = {
     "watch": "在县级观看",
     "present": "在中心主讲",
     "then": "在县级观看",
+    "plan": "课表与管理",
+    "login": "登录",
+    "class": "自动开始的课",
+    "station": "村站的节目单",
     "tree": "节点树 (JSON)",
     "logs": "日志",
     "end": "按 Ctrl-C 全部结束",
@@ -58,6 +79,10 @@ _ENGLISH = {
     "watch": "watch at the county",
     "present": "present at the centre",
     "then": "seen at the county",
+    "plan": "timetable and more",
+    "login": "sign in as",
+    "class": "a class that starts by itself",
+    "station": "the station's timetable",
     "tree": "the tree as JSON",
     "logs": "logs",
     "end": "Ctrl-C ends all of it",
@@ -82,12 +107,16 @@ class _Child:
         return "".join(f"\n    {line}" for line in lines)
 
 
-def run(*, base_port: int, publish: bool, seconds: float | None) -> int:
+def run(
+    *, base_port: int, publish: bool, seconds: float | None, class_in_s: float = CLASS_IN_S
+) -> int:
     """Runs the demo until Ctrl-C, SIGTERM or the end of `seconds`; the status for the shell.
 
     Raises `DemoFailed`.
     """
-    return asyncio.run(_run(base_port=base_port, publish=publish, seconds=seconds))
+    return asyncio.run(
+        _run(base_port=base_port, publish=publish, seconds=seconds, class_in_s=class_in_s)
+    )
 
 
 def ports(base_port: int) -> tuple[int, ...]:
@@ -111,7 +140,7 @@ def ports(base_port: int) -> tuple[int, ...]:
     return wanted
 
 
-async def _run(*, base_port: int, publish: bool, seconds: float | None) -> int:
+async def _run(*, base_port: int, publish: bool, seconds: float | None, class_in_s: float) -> int:
     words = _CHINESE if status.language() == "zh" else _ENGLISH
     numbers = ports(base_port)
     urls = [f"http://{HOST}:{port}" for port in numbers]
@@ -121,17 +150,24 @@ async def _run(*, base_port: int, publish: bool, seconds: float | None) -> int:
         loop.add_signal_handler(number, stop.set)
 
     children: list[_Child] = []
+    presenting: list[_Child] = []
     with tempfile.TemporaryDirectory(prefix="terrace-demo-") as folder:
         logs = Path(folder)
         try:
             async with aiohttp.ClientSession() as session:
                 print(words["starting"], flush=True)
+                first_at = datetime.now(UTC) + timedelta(seconds=class_in_s)
+                filled, files = await _prepare(logs, first_at)
                 for index, (tier, port) in enumerate(zip(TIERS, numbers, strict=True)):
                     parent = ["--parent", urls[index - 1]] if index else []
                     arguments = ["--name", tier, "--tier", tier, "--host", HOST]
                     arguments += ["--port", str(port), *parent]
-                    # The demo is the same wherever it is started: no settings file is read.
-                    arguments = ["relay", "--config", os.devnull, *arguments]
+                    if tier == "county":
+                        arguments += ["--attendee", f"site:{filled.site_id}"]
+                    # The demo is the same wherever it is started: it reads its own files only.
+                    file = str(files.get(tier, os.devnull))
+                    command = "relay" if index else "serve"
+                    arguments = [command, "--config", file, *arguments]
                     children.append(await _start(tier, arguments, logs))
                 ready = [
                     _until_ready(session, child, url)
@@ -143,13 +179,55 @@ async def _run(*, base_port: int, publish: bool, seconds: float | None) -> int:
                     arguments = ["publish", "test:", f"{urls[0]}/whip/{STREAM}"]
                     children.append(await _start("publisher", arguments, logs))
                 if not stop.is_set():
-                    _print_addresses(words, urls, logs, publish=publish)
+                    _print_addresses(words, urls, logs, filled, publish=publish)
+                    stream = stream_of(filled.occurrence_id)
+                    whip = f"{urls[0]}/whip/{stream}"
+                    teaching = asyncio.ensure_future(
+                        _teach(whip, first_at, logs, presenting) if publish else stop.wait()
+                    )
                     showing = _show(session, urls[0], children, words, seconds)
-                    await _unless_stopped(asyncio.ensure_future(showing), stop)
+                    try:
+                        await _unless_stopped(asyncio.ensure_future(showing), stop)
+                    finally:
+                        teaching.cancel()
+                        await asyncio.gather(teaching, return_exceptions=True)
         finally:
-            await _end(children)
+            await _end(children + presenting)
     print(words["ended"], flush=True)
     return 0
+
+
+async def _prepare(folder: Path, first_at: datetime) -> tuple[sample.Sample, dict[str, Path]]:
+    """Make what centre and county find when they start; the settings files by tier."""
+    filled = await sample.fill(folder / "centre.db", first_at, CLASS_S)
+    library = await asyncio.to_thread(open_library, LibrarySettings(folder=folder / "library"))
+    await sample.enter_station(folder / "stations", folder / "box")
+    key = folder / "library-public.pem"
+    key.write_text(pairing.public_pem(library.public_keys[0]))
+    centre, county = folder / "centre.toml", folder / "county.toml"
+    # Paths are JSON strings, which TOML takes as they are.
+    centre.write_text(
+        f"[relay]\nrecordings = {json.dumps(str(folder / 'recordings'))}\n"
+        f"[library]\nfolder = {json.dumps(str(folder / 'library'))}\n"
+        f"[centre]\ndatabase = {json.dumps(str(folder / 'centre.db'))}\n"
+        "silence_s = 5\ngrace_s = 5\n"
+    )
+    county.write_text(
+        f"[stations]\nfolder = {json.dumps(str(folder / 'stations'))}\n"
+        f"library_keys = [{json.dumps(str(key))}]\n"
+    )
+    return filled, {"centre": centre, "county": county}
+
+
+async def _teach(whip: str, first_at: datetime, logs: Path, presenting: list[_Child]) -> None:
+    """Present the sample class from a moment before its beginning until the teacher leaves."""
+    wait_s = (first_at - datetime.now(UTC)).total_seconds() - PRESENT_AHEAD_S
+    await asyncio.sleep(max(0.0, wait_s))
+    left_s = (first_at - datetime.now(UTC)).total_seconds() + TAUGHT_S
+    arguments = ["publish", "test:", whip, "--seconds", f"{max(10.0, left_s):.0f}"]
+    # Small, for the lecture is on the same machine.
+    arguments += ["--size", "640x360", "--fps", "15", "--video-bitrate", "500k"]
+    presenting.append(await _start("teacher", arguments, logs))
 
 
 async def _start(name: str, arguments: list[str], logs: Path) -> _Child:
@@ -238,12 +316,18 @@ async def _unless_stopped(work: asyncio.Future[Any], stop: asyncio.Event) -> Non
         await asyncio.gather(work, stopped, return_exceptions=True)
 
 
-def _print_addresses(words: dict[str, str], urls: list[str], logs: Path, *, publish: bool) -> None:
+def _print_addresses(
+    words: dict[str, str], urls: list[str], logs: Path, filled: sample.Sample, *, publish: bool
+) -> None:
     centre, county = urls[0], urls[-1]
     lines = [("watch", f"{county}/watch/{STREAM}")] if publish else []
     lines += [
         ("present", f"{centre}/present/{OWN_STREAM}"),
         ("then", f"{county}/watch/{OWN_STREAM}"),
+        ("class", f"{county}/watch/{stream_of(filled.occurrence_id)}"),
+        ("plan", f"{centre}/centre"),
+        ("login", f"{sample.LOGIN} / {filled.password}"),
+        ("station", f"{county}/api/programmes/{sample.STATION}"),
         ("tree", f"{centre}/api/tree"),
         ("logs", str(logs)),
     ]

@@ -86,6 +86,9 @@ TEMPLATES: Final = (
     *("index", "watch", "present", "tree", "error"),
     *("courses", "course", "upload"),
     *("tv", "attend", "box", "logbook", "stations", "site"),
+    *("centre-signin", "centre-today", "centre-calendar", "centre-editor"),
+    *("centre-occurrence", "centre-approvals", "centre-attendance", "centre-logbook"),
+    *("centre-units", "centre-people"),
 )
 
 # The pages about a village station have words in common, beside those of each.
@@ -96,6 +99,16 @@ MORE_STRINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "logbook": ("station.", "stations.", "site.", "box."),
     "stations": ("station.",),
     "site": ("station.", "stations."),
+    "centre-signin": ("centre.all.", "centre.signin."),
+    "centre-today": ("centre.all.", "centre.today."),
+    "centre-calendar": ("centre.all.", "centre.calendar."),
+    "centre-editor": ("centre.all.", "centre.editor."),
+    "centre-occurrence": ("centre.all.", "centre.occurrence.", "centre.today.", "centre.editor."),
+    "centre-approvals": ("centre.all.", "centre.approvals."),
+    "centre-attendance": ("centre.all.", "centre.attendance."),
+    "centre-logbook": ("centre.all.", "centre.attendance."),
+    "centre-units": ("centre.all.", "centre.units."),
+    "centre-people": ("centre.all.", "centre.people."),
 }
 
 _PLACEHOLDER: Final = re.compile(r"\{([a-z_]+)\}")
@@ -363,12 +376,17 @@ class Pages:
             return self.answer(request, "error", status=HTTPStatus.NOT_FOUND)
 
 
+RENDERER: Final = web.AppKey("RENDERER", Pages)
+"""What renders the pages of an app, for parts that add pages of their own to it."""
+
+
 def add_common(app: web.Application, node: PageNode) -> Pages:
     """Add to `app` what all pages need: static files and the error page; returns the renderer.
 
     Templates, strings and static files are read here, so that a broken one stops the start.
     """
     pages = Pages(node)
+    app[RENDERER] = pages
     app.middlewares.append(pages.error_page)
     app.router.add_get("/static/{version}/{name}", pages.static)
     return pages

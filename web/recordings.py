@@ -98,6 +98,8 @@ class Active:
     live_s: float = 0.0
     said_goodbye: bool = False
     ending: bool = False
+    held: bool = False
+    """Its class says when it is over: it waits however long nobody presents."""
     state: str = "waiting"
     error: str = ""
     note: str = ""
@@ -146,6 +148,8 @@ class Active:
 
 def is_over(active: Active, channel: Channel | None, now: float) -> bool:
     """Whether a recording's class has ended, as far as this node can tell."""
+    if active.held:
+        return False
     if channel is not None and channel.state == "live":
         active.live_s, active.said_goodbye = now, False
         return False
@@ -280,6 +284,35 @@ class Recordings:
         log.info("recording-start id=%s stream=%s again=%s", id, stream, bool(again))
         self._spawn(self._keep(active), f"record-{id}")
         return active
+
+    def hold(self, stream: str, title: str) -> None:
+        """Record a stream until `release`, whoever comes and goes meanwhile; again and again.
+
+        What an earlier run of this node has begun is gone on with. Refused when there is no room.
+        """
+        active = self.recording_of(stream)
+        if active is None:
+            left_id, until_s = self._left.get(stream, ("", 0.0))
+            again = left_id if time.monotonic() < until_s else ""
+            active = self.begin(stream, asked=True, title=title, again=again)
+        if not active.ending:
+            active.held = True
+
+    def release(self, stream: str) -> None:
+        """The class has ended: what was held is closed, joined and handed over."""
+        active = self.recording_of(stream)
+        if active is not None:
+            active.said_goodbye = True
+            self.end(active)
+
+    def recording_of(self, stream: str) -> Active | None:
+        """The recording of a stream that has a process now."""
+        return next((one for one in self.active.values() if one.stream == stream), None)
+
+    async def made_of(self, stream: str) -> list[folders.Recording]:
+        """What there is on the disk of a stream's recordings, the longest last."""
+        found = await asyncio.to_thread(_found, self.folder)
+        return sorted((r for r in found if r.stream == stream), key=lambda one: one.duration_s)
 
     def end(self, active: Active) -> None:
         """The class has ended: close, join, hand over."""

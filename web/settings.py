@@ -29,6 +29,7 @@ from pydantic import (
 
 from web import values
 from web.cache_settings import CacheSettings
+from web.centre.settings import CentreSettings
 from web.library_settings import LibrarySettings
 from web.station_settings import StationSettings, StationsSettings
 
@@ -41,7 +42,9 @@ ENVIRONMENT_PREFIX = "TERRACE_"
 # Variables that carry the prefix and belong to a command, not to a node's settings.
 OTHER_VARIABLES = frozenset(
     {
+        "TERRACE_ADMIN_PASSWORD",
         "TERRACE_CONFIG",
+        "TERRACE_PERSON_PASSWORD",
         "TERRACE_SEND",
         "TERRACE_TEST_CLOCK",
         "TERRACE_TOKEN",
@@ -181,6 +184,11 @@ class RelaySettings(BaseModel):
         default=Path("recordings"),
         description="The folder that recordings are written to",
     )
+    attendee: str = Field(
+        default="",
+        pattern=r"^((site|station):[1-9][0-9]{0,8})?$",
+        description="Who a viewer without a name is in a class's attendance here, such as site:3",
+    )
 
     @field_validator("parents")
     @classmethod
@@ -243,6 +251,7 @@ class Settings(BaseModel):
     cache: CacheSettings = CacheSettings()
     station: StationSettings = StationSettings()
     stations: StationsSettings = StationsSettings()
+    centre: CentreSettings = CentreSettings()
 
 
 TABLES: Mapping[str, type[BaseModel]] = {
@@ -251,6 +260,7 @@ TABLES: Mapping[str, type[BaseModel]] = {
     "cache": CacheSettings,
     "station": StationSettings,
     "stations": StationsSettings,
+    "centre": CentreSettings,
 }
 
 

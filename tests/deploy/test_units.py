@@ -13,7 +13,13 @@ from tests.deploy.units import DEPLOY, SYSTEMD_ANALYZE, needs_systemd, with_ever
 from web.settings import TABLES, environment_name, load
 
 # The village box has units and a sample of another kind: see test_station.py.
-UNITS = sorted([*DEPLOY.glob("terrace-relay*.service"), DEPLOY / "terrace-station.service"])
+UNITS = sorted(
+    [
+        *DEPLOY.glob("terrace-relay*.service"),
+        DEPLOY / "terrace-serve.service",
+        DEPLOY / "terrace-station.service",
+    ]
+)
 SAMPLES = sorted(one for one in DEPLOY.glob("*.toml") if one.stem != "station")
 
 

@@ -1,0 +1,329 @@
+"""Who may do what on whose unit, asked of the real HTTP API for every route there is.
+
+Each row says, for a thing of the city P1A, who may: `^` the administrator of the province above it,
+`A P O V` its own administrator, presenter, operator, viewer, `b` the administrator of a county
+below it, `s` that of a city in another province, `n` somebody without any role, `-` nobody signed
+in. A route without a row fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from schedule import invitations, people, planning, units
+from schedule.people import NewPerson
+from schedule.rights import Role
+from schedule.tables import Occurrence
+from tests.schedule.network import NOW, Network
+from tests.web.centre.people import PASSWORD, Browser, Clock, give_passwords, token
+from tests.web.centre.test_signin import Open
+from web.centre.centre import Centre
+from web.centre.routes import ROUTES
+
+LOGINS = {
+    "^": "boss-P1", "A": "boss-P1A", "P": "presenter-P1A", "O": "operator-P1A", "V": "viewer-P1A",
+    "b": "boss-P1Ax", "s": "boss-P2A", "n": "nothing-P2A", "-": "",
+}  # fmt: skip
+EVERYBODY = "^APOVbsn"
+
+
+@dataclass(frozen=True)
+class World:
+    """The ids of what there is at P1A."""
+
+    unit: int
+    above: int
+    child: int
+    empty: int
+    site: int
+    station: int
+    person: int
+    draft: int
+    submitted: int
+    confirmed: int
+    occurrence: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """Who may, and how to ask; a function, where the address or the body names something."""
+
+    who: str
+    path: str | Callable[[World], str]
+    body: Callable[[World], Any] | None = None
+    query: Callable[[World], dict[str, Any]] = lambda _: {}
+    data: bytes | None = None
+    media_type: str = "text/csv"
+
+
+async def build(network: Network, centre: Centre) -> World:
+    unit, above = network.units["P1A"], network.units["P1"]
+    async with network.store.writing() as connection:
+        for role in (Role.PRESENTER, Role.OPERATOR, Role.VIEWER):
+            made = await people.add_person(
+                connection, NewPerson(unit.id, f"{role.value}-P1A", role.value)
+            )
+            await people.grant(connection, made.id, unit.id, role)
+        other = NewPerson(network.units["P2A"].id, "nothing-P2A", "Nothing")
+        await people.add_person(connection, other)
+        target = await people.add_person(connection, NewPerson(unit.id, "target", "Target"))
+        site = await units.add_place(connection, "site", unit.id, "room", "Room")
+        station = await units.add_place(connection, "station", unit.id, "box", "Box")
+        plan = network.draft("P1A", audience=(("subtree", unit.id),))
+        draft = await planning.save(connection, plan, NOW, None)
+        saved = await planning.save(connection, replace(plan, title="Physics"), NOW, None)
+        confirmed = await planning.submit(connection, saved.series.id, NOW, None)
+        await units.change_unit(connection, above.id, {"asks_approval": True})
+        later = replace(plan, title="Later", starts_local=plan.starts_local.replace(hour=20))
+        submitted = await planning.save(connection, later, NOW, None)
+        await planning.submit(connection, submitted.series.id, NOW, None)
+        occurrence = await connection.scalar(
+            select(Occurrence.id).where(Occurrence.series_id == confirmed.series.id)
+        )
+        assert occurrence is not None
+        await invitations.invite(connection, occurrence)
+        # After that: who is invited somewhere is not taken out.
+        empty = await units.add_unit(connection, units.NewUnit("empty", "Empty", "county", unit.id))
+    await give_passwords(centre.store)
+    return World(
+        unit.id, above.id, network.units["P1Ax"].id, empty.id, site.id, station.id, target.id,
+        draft.series.id, submitted.series.id, confirmed.series.id, occurrence,
+    )  # fmt: skip
+
+
+def plan(world: World) -> dict[str, Any]:
+    return {
+        "kind": "meeting", "title": "Plan", "unit_id": world.unit, "duration_s": 600,
+        "starts_local": "2026-03-03T15:00", "time_zone": "Asia/Shanghai",
+    }  # fmt: skip
+
+
+def of_unit(world: World) -> dict[str, Any]:
+    return {"unit_id": world.unit}
+
+
+def period(_world: World) -> dict[str, Any]:
+    return {"from_": "2026-03-01", "to": "2026-03-31"}
+
+
+def stay(world: World) -> dict[str, Any]:
+    return {
+        "source": "node/1", "occurrence_id": world.occurrence, "attendee_kind": "site",
+        "attendee_id": world.site, "joined_at": "2026-03-02T01:00:00Z",
+        "seen_at": "2026-03-02T01:10:00Z",
+    }  # fmt: skip
+
+
+def count(world: World) -> dict[str, Any]:
+    known = {name: value for name, value in stay(world).items() if not name.endswith("_at")}
+    return known | {"counted_at": "2026-03-02T01:10:00Z", "people": 30}
+
+
+ICS = b"""BEGIN:VCALENDAR
+VERSION:2.0
+PRODID:x
+BEGIN:VEVENT
+UID:1@x
+DTSTART:20260304T010000Z
+DTEND:20260304T020000Z
+SUMMARY:From a file
+END:VEVENT
+END:VCALENDAR
+"""
+
+ROWS: dict[str, Row] = {
+    "sign_in": Row("^APOVbsn-", "/api/session", lambda _: {"login": "target", "password": PASSWORD}),
+    "who_am_i": Row(EVERYBODY, "/api/session"),
+    "sign_out": Row(EVERYBODY, "/api/session"),
+    "change_my_password": Row(EVERYBODY, "/api/me/password", lambda _: {"old": PASSWORD, "new": PASSWORD}),
+    "list_units": Row("^APOV", "/api/units", query=lambda w: {"parent_id": w.unit}),
+    "add_unit": Row("^A", "/api/units", lambda w: {"code": "new", "name": "New", "tier": "county", "parent_id": w.unit}),
+    "see_unit": Row("^APOV", lambda w: f"/api/units/{w.unit}"),
+    "see_units_above": Row("^APOV", lambda w: f"/api/units/{w.unit}/above"),
+    "change_unit": Row("^A", lambda w: f"/api/units/{w.unit}", lambda _: {"name": "Another"}),
+    "remove_unit": Row("^A", lambda w: f"/api/units/{w.empty}"),
+    "move_unit": Row("^A", lambda w: f"/api/units/{w.empty}/move", lambda w: {"parent_id": w.unit}),
+    "list_sites": Row("^APOV", "/api/sites", query=of_unit),
+    "add_site": Row("^AO", "/api/sites", lambda w: {"unit_id": w.unit, "code": "s", "name": "S"}),
+    "see_site": Row("^APOV", lambda w: f"/api/sites/{w.site}"),
+    "change_site": Row("^AO", lambda w: f"/api/sites/{w.site}", lambda _: {"name": "Another"}),
+    "remove_site": Row("^AO", lambda w: f"/api/sites/{w.site}"),
+    "list_stations": Row("^APOV", "/api/places/stations", query=of_unit),
+    "add_station": Row("^AO", "/api/places/stations", lambda w: {"unit_id": w.unit, "code": "s", "name": "S"}),
+    "see_station": Row("^APOV", lambda w: f"/api/places/stations/{w.station}"),
+    "change_station": Row("^AO", lambda w: f"/api/places/stations/{w.station}", lambda _: {"name": "Another"}),
+    "remove_station": Row("^AO", lambda w: f"/api/places/stations/{w.station}"),
+    "list_people": Row("^A", "/api/people", query=of_unit),
+    "list_presenters": Row("^AP", "/api/presenters", query=of_unit),
+    "add_person": Row("^A", "/api/people", lambda w: {"unit_id": w.unit, "login": "new", "name": "New"}),
+    "see_person": Row("^A", lambda w: f"/api/people/{w.person}"),
+    "change_person": Row("^A", lambda w: f"/api/people/{w.person}", lambda _: {"name": "Another"}),
+    "give_role": Row("^A", lambda w: f"/api/people/{w.person}/roles", lambda w: {"unit_id": w.unit, "role": "viewer"}),
+    "take_role": Row("^A", lambda w: f"/api/people/{w.person}/roles", lambda w: {"unit_id": w.unit, "role": "viewer"}),
+    "give_password": Row("^A", lambda w: f"/api/people/{w.person}/password", lambda _: {"password": "a new password"}),
+    "export_units": Row("^APOV", "/api/roster/units", query=of_unit),
+    "export_sites": Row("^APOV", "/api/roster/sites", query=of_unit),
+    "export_stations": Row("^APOV", "/api/roster/stations", query=of_unit),
+    "export_people": Row("^A", "/api/roster/people", query=of_unit),
+    # Whoever keeps something somewhere; that they stay within it is tested below.
+    "import_units": Row("^Abs", "/api/roster/units", data=b"code,parent,name,tier\n"),
+    "import_sites": Row("^AObs", "/api/roster/sites", data=b"code,unit,name\n"),
+    "import_stations": Row("^AObs", "/api/roster/stations", data=b"code,unit,name\n"),
+    "import_people": Row("^Abs", "/api/roster/people", data=b"login,unit,name\n"),
+    "list_series": Row("^APOV", "/api/series", query=of_unit),
+    "write_series": Row("^AP", "/api/series", plan),
+    "check_series": Row("^AP", "/api/series/check", lambda w: {"plan": plan(w)}),
+    "copy_week": Row("^AP", "/api/series/copy-week", lambda w: {"unit_id": w.unit, "monday": "2026-03-02T00:00", "weeks": 1}),
+    "import_calendar": Row("^AP", "/api/series/import", query=of_unit, data=ICS, media_type="text/calendar"),
+    # Asked to attend, so that the county below sees it.
+    "see_series": Row("^APOVb", lambda w: f"/api/series/{w.confirmed}"),
+    "change_series": Row("^AP", lambda w: f"/api/series/{w.draft}", plan),
+    "submit_series": Row("^AP", lambda w: f"/api/series/{w.draft}/submit", query=lambda _: {"anyway": "1"}),
+    "approve_series": Row("^", lambda w: f"/api/series/{w.submitted}/approve"),
+    "refuse_series": Row("^", lambda w: f"/api/series/{w.submitted}/refuse", lambda _: {"reason": "No"}),
+    "cancel_series": Row("^AP", lambda w: f"/api/series/{w.confirmed}/cancel"),
+    "list_approvals": Row("^", "/api/approvals", query=lambda w: {"unit_id": w.above}),
+    "see_today": Row(EVERYBODY, "/api/today"),
+    "list_occurrences": Row("^APOV", "/api/occurrences", query=lambda w: {"from_": "2026-03-01T00:00:00Z", "to": "2026-03-09T00:00:00Z", "unit_id": w.unit}),
+    "see_occurrence": Row("^APOVb", lambda w: f"/api/occurrences/{w.occurrence}"),
+    "change_occurrence": Row("^AP", lambda w: f"/api/occurrences/{w.occurrence}", lambda _: {"title": "Another"}),
+    "start_occurrence": Row("^APO", lambda w: f"/api/occurrences/{w.occurrence}/start"),
+    "end_occurrence": Row("^APO", lambda w: f"/api/occurrences/{w.occurrence}/end"),
+    "extend_occurrence": Row("^APO", lambda w: f"/api/occurrences/{w.occurrence}/extend", lambda _: {"minutes": 10}),
+    "list_invitations": Row("^APOV", lambda w: f"/api/occurrences/{w.occurrence}/invitations"),
+    "reply_to_invitation": Row("^AO", lambda w: f"/api/occurrences/{w.occurrence}/invitations/{w.unit}", lambda _: {"reply": "yes"}),
+    "see_attendance": Row("^APOV", lambda w: f"/api/occurrences/{w.occurrence}/attendance"),
+    "export_attendance": Row("^APOV", lambda w: f"/api/occurrences/{w.occurrence}/attendance.csv"),
+    "export_statements": Row("^APOV", lambda w: f"/api/occurrences/{w.occurrence}/xapi"),
+    "report_stays": Row("", "/api/reports/stays", lambda w: {"reports": [stay(w)]}),
+    "report_counts": Row("", "/api/reports/counts", lambda w: {"reports": [count(w)]}),
+    "see_totals": Row("^APOV", "/api/attendance/totals", query=lambda w: period(w) | of_unit(w)),
+    "export_duty": Row("^APOV", "/api/attendance/duty.csv", query=lambda w: period(w) | of_unit(w)),
+    "see_logbook": Row("^APOV", lambda w: f"/api/attendance/{w.unit}/logbook", query=period),
+    "list_feeds": Row(EVERYBODY, "/api/feeds"),
+    "make_feed": Row("^APOV", "/api/feeds", lambda w: {"kind": "unit", "target_id": w.unit}),
+    # Of one's own feeds only: see test_feeds.py.
+    "remove_feed": Row(EVERYBODY, "/api/feeds/1"),
+    "read_feed": Row("^APOVbsn-", "/feeds/guessed.ics"),
+    "list_audit": Row("", "/api/audit"),
+    "list_messages": Row("", "/api/messages"),
+    "send_message_again": Row("", "/api/messages/1/send"),
+}  # fmt: skip
+
+# Rows whose thing is not there, or not in the state, when it is allowed.
+NOT_THERE = {"remove_feed", "read_feed", "end_occurrence", "extend_occurrence"}
+AT_THE_TOP = {"list_audit", "list_messages", "send_message_again"}
+
+
+def test_every_route_has_a_row() -> None:
+    assert ROWS.keys() == {route.name for route in ROUTES}
+
+
+async def ask(browser: Browser, method: str, row: Row, world: World, **more: Any) -> int:
+    path = row.path if isinstance(row.path, str) else row.path(world)
+    headers = dict(more.get("headers", {}))
+    if row.data is not None:
+        headers["Content-Type"] = row.media_type
+    body = row.body(world) if row.body is not None else None
+    answer = await browser.ask(
+        method, path, body, data=row.data, headers=headers, **row.query(world)
+    )
+    return answer.status
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
+async def test_who_may(network: Network, centre: Centre, browser: Open, route: Any) -> None:
+    world, row = await build(network, centre), ROWS[route.name]
+    # Those who may not come first: they find everything as it was.
+    for one in sorted(LOGINS, key=lambda one: one in row.who):
+        status = await ask(await browser(LOGINS[one]), route.method, row, world)
+        if one in row.who:
+            assert status not in (401, 403), f"{LOGINS[one] or 'nobody'} may not"
+            if route.name not in NOT_THERE and one == row.who[0]:
+                assert status < 300, f"{LOGINS[one]} could not"
+        else:
+            wanted = 401 if one == "-" or (not row.who and route.name not in AT_THE_TOP) else 403
+            assert status == wanted, f"{LOGINS[one] or 'nobody'} may"
+
+
+@pytest.mark.parametrize("name", ["report_stays", "report_counts"])
+async def test_only_nodes_report(
+    network: Network, centre: Centre, browser: Open, name: str
+) -> None:
+    world, nobody = await build(network, centre), await browser("")
+    assert await ask(nobody, "POST", ROWS[name], world, headers=token(relay=False)) == 403
+    assert await ask(nobody, "POST", ROWS[name], world, headers=token(relay=True)) == 200
+
+
+@pytest.mark.parametrize("name", ["list_audit", "list_messages"])
+async def test_the_top_sees_everything(browser: Open, name: str) -> None:
+    path = ROWS[name].path
+    assert isinstance(path, str)
+    assert (await (await browser("boss-C")).get(path)).status == 200
+
+
+async def test_an_account_with_a_higher_role_is_not_taken_over(
+    network: Network, centre: Centre, browser: Open
+) -> None:
+    """Whoever keeps its home unit's people cannot set the password of the centre's administrator."""
+    world = await build(network, centre)
+    async with network.store.writing() as connection:
+        await people.grant(connection, world.person, network.units["C"].id, Role.ADMINISTRATOR)
+        await people.change_person(connection, world.person, {"active": False})
+    one = await browser("boss-P1A")
+    where = f"/api/people/{world.person}"
+    assert (await one.post(where + "/password", {"password": "a new password"})).status == 403
+    assert (await one.ask("PATCH", where, {"active": True})).status == 403
+    assert (await (await browser("boss-C")).ask("PATCH", where, {"active": True})).status == 200
+
+
+async def test_nothing_is_moved_into_or_out_of_what_one_keeps(
+    network: Network, centre: Centre, browser: Open
+) -> None:
+    world, one = await build(network, centre), await browser("boss-P1A")
+    other = network.units["P2A"].id
+    moves = [
+        ("POST", f"/api/units/{world.empty}/move", {"parent_id": other}),
+        ("PATCH", f"/api/people/{world.person}", {"unit_id": other}),
+        ("PATCH", f"/api/sites/{world.site}", {"unit_id": other}),
+        ("PUT", f"/api/series/{world.draft}", plan(world) | {"unit_id": other}),
+        ("PUT", f"/api/people/{world.person}/roles", {"unit_id": other, "role": "viewer"}),
+        ("POST", "/api/feeds", {"kind": "unit", "target_id": other}),
+        ("POST", "/api/feeds", {"kind": "site", "target_id": network.sites["P2Ax"]}),
+    ]
+    for method, path, body in moves:
+        assert (await one.ask(method, path, body)).status == 403, path
+
+
+async def test_an_import_stays_within_what_one_keeps(
+    network: Network, centre: Centre, browser: Open
+) -> None:
+    await build(network, centre)
+    one = await browser("boss-P1A")
+    lines = b"code,unit,name\nfine,P1A,Fine\nnot,P2A,Not\n"
+    answer = await one.ask(
+        "POST", "/api/roster/sites", data=lines, headers={"Content-Type": "text/csv"}
+    )
+    assert answer.json["bad"] == [
+        {"line": 3, "column": "unit", "reason": "you may not add to this unit"}
+    ]
+    assert answer.json["bad_lines"] == 1
+
+
+async def test_a_role_that_is_taken_away_is_gone_at_once(
+    network: Network, centre: Centre, browser: Open, clock: Clock
+) -> None:
+    world = await build(network, centre)
+    viewer, boss = await browser("viewer-P1A"), await browser("boss-P1A")
+    assert (await viewer.get(f"/api/units/{world.unit}")).status == 200
+    who = (await viewer.get("/api/session")).json["person"]["id"]
+    wish = {"unit_id": world.unit, "role": "viewer"}
+    assert (await boss.ask("DELETE", f"/api/people/{who}/roles", wish)).status == 200
+    assert (await viewer.get(f"/api/units/{world.unit}")).status == 403
+    assert (await boss.ask("PATCH", f"/api/people/{who}", {"active": False})).status == 200
+    assert (await viewer.get("/api/session")).status == 401

@@ -1,0 +1,79 @@
+"""The centre: what its HTTP, its machine and its pages share. Opened and closed by one owner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Self
+
+from relay.access import Access
+from schedule import reminders
+from schedule.store import Store, open_store
+from web.centre.limits import Limit
+from web.centre.settings import CentreSettings
+from web.centre.signin import Lifetime, Passwords
+
+
+def wall_clock() -> datetime:
+    """Now, as an aware datetime in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class Limits:
+    """How often a login, and an address, may try to sign in and get it wrong."""
+
+    by_login: Limit = field(default_factory=lambda: Limit(burst=10, every_s=60))
+    by_address: Limit = field(default_factory=lambda: Limit(burst=60, every_s=10))
+
+
+@dataclass(slots=True)
+class Centre:
+    """An open centre.
+
+    public_url: where browsers reach it, without a slash at the end. access: the gate of its node,
+    which knows the tokens of nodes and stations. clock: aware datetimes. policy: who is reminded
+    when; told: reminders go out through its channels.
+    """
+
+    store: Store
+    settings: CentreSettings
+    public_url: str
+    access: Access
+    clock: Callable[[], datetime] = wall_clock
+    policy: reminders.Policy = field(default_factory=reminders.Policy)
+    passwords: Passwords = field(default_factory=Passwords)
+    limits: Limits = field(default_factory=Limits)
+
+    @classmethod
+    async def open(
+        cls,
+        settings: CentreSettings,
+        *,
+        public_url: str,
+        access: Access,
+        clock: Callable[[], datetime] = wall_clock,
+        passwords: Passwords | None = None,
+    ) -> Self:
+        """Open the database, migrated if need be; StoreError."""
+        store = await open_store(settings.database)
+        base = public_url.rstrip("/")
+        policy = reminders.Policy(page_url=f"{base}/centre/occurrence/")
+        return cls(store, settings, base, access, clock, policy, passwords or Passwords())
+
+    async def close(self) -> None:
+        """Close the database."""
+        await self.store.close()
+
+    @property
+    def lifetime(self) -> Lifetime:
+        """How long somebody stays signed in."""
+        return Lifetime(
+            timedelta(hours=self.settings.session_hours), timedelta(hours=self.settings.idle_hours)
+        )
+
+    @property
+    def secure(self) -> bool:
+        """Whether browsers come by https."""
+        return self.public_url.startswith("https://")

@@ -1,0 +1,356 @@
+"""What came of it: reports of nodes, totals, logbooks; feeds; the audit log; stuck messages."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import date, timedelta
+from typing import Literal
+
+from aiohttp import web
+from pydantic import BaseModel, Field
+from sqlalchemy import delete, insert, select
+
+from schedule import attendance, audit, feeds, learning, outbox, people, reports, units
+from schedule.agenda import Whose
+from schedule.attendance import LogEntry, Total
+from schedule.audit import Entry
+from schedule.errors import Conflict, Invalid, NotFound
+from schedule.outbox import Stuck
+from schedule.reports import Attendee, AttendeeKind, CountReport, StayReport, Taken
+from schedule.rights import Action, may
+from schedule.tables import FeedLink
+from web.centre import finding, signin
+from web.centre.models import Id, Moment, Words
+from web.centre.roster_routes import CSV, csv_file
+from web.centre.table import (
+    Anyone,
+    Ask,
+    Body,
+    Listed,
+    Node,
+    On,
+    Paging,
+    Query,
+    Raw,
+    Route,
+    SignedIn,
+)
+
+ICS = Raw("text/calendar", "A calendar.")
+MOST_FEEDS = 50
+# So that a batch fits into the body of a request; who has more sends another.
+MOST_REPORTS = 1_000
+MOST_PRESENT = 2_000
+LOOK_BACK = timedelta(days=30)
+
+# Reports
+
+
+class Reported(Body):
+    """What all reports say; source is the reporter's own name for it."""
+
+    source: str = Field(min_length=1, max_length=200, pattern=r"^[ -~]+$")
+    occurrence_id: Id
+    attendee_kind: AttendeeKind
+    attendee_id: Id
+
+    def attendee(self) -> Attendee:
+        return Attendee(self.attendee_kind, self.attendee_id)
+
+
+class Stay(Reported):
+    """A stay; see `schedule.reports.StayReport`."""
+
+    joined_at: Moment
+    seen_at: Moment
+    left_at: Moment | None = None
+    from_s: int | None = Field(default=None, ge=0, le=604_800)
+    to_s: int | None = Field(default=None, ge=0, le=604_800)
+
+
+class Counted(Reported):
+    """A head count, with the logins of those who answered the roll-call."""
+
+    counted_at: Moment
+    people: int = Field(ge=0, le=reports.MOST_PEOPLE)
+    present: list[Words] = Field(default=[], max_length=MOST_PRESENT)
+
+
+class Stays(Body):
+    """Stays, new ones and news of known ones."""
+
+    reports: list[Stay] = Field(max_length=MOST_REPORTS)
+
+
+class Counts(Body):
+    """Head counts."""
+
+    reports: list[Counted] = Field(max_length=MOST_REPORTS)
+
+
+async def report_stays(ask: Ask) -> Taken:
+    stays = [
+        StayReport(
+            one.source, one.occurrence_id, one.attendee(), one.joined_at, one.seen_at,
+            one.left_at, one.from_s, one.to_s,
+        )
+        for one in ask.body.reports
+    ]  # fmt: skip
+    return await reports.report_stays(ask.connection, stays)
+
+
+async def report_counts(ask: Ask) -> Taken:
+    counts = [
+        CountReport(
+            one.source, one.occurrence_id, one.attendee(), one.counted_at, one.people,
+            tuple(one.present),
+        )
+        for one in ask.body.reports
+    ]  # fmt: skip
+    return await reports.report_counts(ask.connection, counts)
+
+
+# Totals and logbooks
+
+
+class Days(Query):
+    """A period in days, both included, such as 2026-03-01."""
+
+    from_: str = Field(alias="from", pattern=r"^(19[89]|20[0-9]|21[0-8])[0-9]-[0-9]{2}-[0-9]{2}$")
+    to: str = Field(pattern=r"^(19[89]|20[0-9]|21[0-8])[0-9]-[0-9]{2}-[0-9]{2}$")
+
+
+class TotalsAsked(Days):
+    """Of which unit. months: by how many the monthly duty is multiplied."""
+
+    unit_id: Id
+    months: int = Field(default=1, ge=1, le=120)
+
+
+class TotalOf(BaseModel):
+    """A unit with its total."""
+
+    unit: units.UnitInfo
+    total: Total
+
+
+def _days(query: Days) -> tuple[int, int]:
+    found = []
+    for name, text in (("from", query.from_), ("to", query.to)):
+        try:
+            day = date.fromisoformat(text)
+        except ValueError:
+            raise Invalid(f"{name} must be a day such as 2026-03-01", name) from None
+        found.append(day.year * 10_000 + day.month * 100 + day.day)
+    return found[0], found[1]
+
+
+async def see_totals(ask: Ask) -> list[TotalOf]:
+    top = await units.unit(ask.connection, ask.query.unit_id)
+    first, last = _days(ask.query)
+    totals = {
+        one.unit_id: one
+        for one in await attendance.roll_up(ask.connection, top.path, first, last, ask.query.months)
+    }
+    shown = [top, *await units.children(ask.connection, top.id)]
+    return [TotalOf(unit=one, total=totals[one.id]) for one in shown]
+
+
+async def export_duty(ask: Ask) -> web.Response:
+    path = await finding.unit_asked(ask)
+    first, last = _days(ask.query)
+    pieces = await learning.duty_csv(ask.connection, path, first, last, ask.query.months)
+    return csv_file("".join(pieces), "attendance")
+
+
+async def see_logbook(ask: Ask) -> list[LogEntry]:
+    return await attendance.logbook(ask.connection, ask.at["unit_id"], *_days(ask.query))
+
+
+# Feeds
+
+
+class FeedSaid(Body):
+    """Whose calendar."""
+
+    kind: Literal["person", "unit", "site", "station"]
+    target_id: Id
+
+
+class FeedInfo(BaseModel):
+    """A secret address of mine. url: only when it is made, it is not kept."""
+
+    id: int
+    kind: str
+    target_id: int
+    url: str | None = None
+
+
+async def _demand_seen(ask: Ask, kind: str, target_id: int) -> None:
+    """Refused, unless the signed-in person may see this calendar. NotFound."""
+    if kind == "unit":
+        await ask.demand_at(Action.SEE, target_id)
+    elif kind != "person":
+        place = await units.place(ask.connection, _place(kind), target_id)
+        await ask.demand_at(Action.SEE, place.unit_id)
+    elif target_id != ask.person.id:
+        ask.demand(Action.SEE, await finding.home_of(ask, target_id))
+
+
+def _place(kind: str) -> units.Place:
+    return "site" if kind == "site" else "station"
+
+
+async def list_feeds(ask: Ask) -> list[FeedInfo]:
+    found = await ask.connection.execute(
+        select(FeedLink.id, FeedLink.kind, FeedLink.target_id)
+        .where(FeedLink.person_id == ask.person.id)
+        .order_by(FeedLink.id)
+    )
+    return [FeedInfo(id=row.id, kind=row.kind, target_id=row.target_id) for row in found]
+
+
+async def make_feed(ask: Ask) -> FeedInfo:
+    kind, target_id = ask.body.kind, ask.body.target_id
+    await _demand_seen(ask, kind, target_id)
+    if len(await list_feeds(ask)) >= MOST_FEEDS:
+        raise Conflict(f"you have {MOST_FEEDS} feeds already, remove one first")
+    token = secrets.token_urlsafe(24)
+    values = {
+        "token_hash": signin.digest(token), "person_id": ask.person.id, "kind": kind,
+        "target_id": target_id, "created_at": ask.now,
+    }  # fmt: skip
+    made = await ask.connection.execute(insert(FeedLink).values(values).returning(FeedLink.id))
+    feed_id = made.scalar_one()
+    await ask.note("make feed", f"{kind}:{target_id}", feed_id=feed_id)
+    url = f"{ask.centre.public_url}/feeds/{token}.ics"
+    return FeedInfo(id=feed_id, kind=kind, target_id=target_id, url=url)
+
+
+async def remove_feed(ask: Ask) -> None:
+    done = await ask.connection.execute(
+        delete(FeedLink).where(
+            FeedLink.id == ask.at["feed_id"], FeedLink.person_id == ask.person.id
+        )
+    )
+    if done.rowcount != 1:
+        raise NotFound("you have no such feed")
+    await ask.note("remove feed", f"feed:{ask.at['feed_id']}")
+
+
+async def read_feed(ask: Ask) -> web.Response:
+    """Shows what its owner may see now: with their role gone, it is gone."""
+    connection = ask.connection
+    row = (
+        await connection.execute(
+            select(FeedLink.person_id, FeedLink.kind, FeedLink.target_id).where(
+                FeedLink.token_hash == signin.digest(ask.at["token"])
+            )
+        )
+    ).first()
+    gone = NotFound("there is no such calendar (any more)")
+    if row is None:
+        raise gone
+    owner = await people.person(connection, row.person_id)
+    grants = await people.grants_of(connection, owner.id)
+    if not owner.active:
+        raise gone
+    whose, title, unit_id = Whose(), "", None
+    if row.kind == "person":
+        target = await people.person(connection, row.target_id)
+        whose, title = Whose(person_id=target.id), target.name
+        unit_id = None if target.id == owner.id else target.unit_id
+    elif row.kind == "unit":
+        about = await units.unit(connection, row.target_id)
+        whose, title, unit_id = Whose(unit_path=about.path), about.name, about.id
+    else:
+        place = await units.place(connection, _place(row.kind), row.target_id)
+        site = place.id if row.kind == "site" else None
+        whose = Whose(site_id=site, station_id=None if site else place.id)
+        title, unit_id = place.name, place.unit_id
+    if unit_id is not None:
+        path = (await units.unit(connection, unit_id)).path
+        if not may(grants, Action.SEE, path):
+            raise gone
+    page_url = f"{ask.centre.public_url}/centre/series/"
+    feed = await feeds.feed(connection, whose, title, ask.now, page_url)
+    headers = {"ETag": feed.etag, "Cache-Control": "private, no-cache"}
+    known = ask.request.if_none_match or ()
+    if any(f'"{one.value}"' == feed.etag for one in known):
+        return web.Response(status=304, headers=headers)
+    return web.Response(
+        body=feed.body, content_type="text/calendar", charset="utf-8", headers=headers
+    )
+
+
+# The audit log, and messages that were not sent
+
+
+class AuditAsked(Paging):
+    """About what: "unit:12", "series:7"; "": everything."""
+
+    subject: str = Field(default="", max_length=64, pattern=r"^[ -~]*$")
+
+
+class MessagesAsked(Query):
+    """How many."""
+
+    limit: int = Field(default=100, ge=1, le=500)
+
+
+async def list_audit(ask: Ask) -> Listed[Entry]:
+    query: AuditAsked = ask.query
+    if query.after and not (
+        query.after.isascii() and query.after.isdecimal() and len(query.after) < 19
+    ):
+        raise Invalid("after must be the next of another page", "after")
+    before = int(query.after) if query.after else 2**62
+    found = await audit.entries(
+        ask.connection, subject=query.subject, before_id=before, most=query.limit + 1
+    )
+    items = found[: query.limit]
+    return Listed(items=items, next=str(items[-1].id) if len(found) > query.limit else None)
+
+
+async def list_messages(ask: Ask) -> Listed[Stuck]:
+    found = await outbox.stuck(ask.connection, ask.now - LOOK_BACK, ask.query.limit)
+    return Listed(items=found)
+
+
+async def send_message_again(ask: Ask) -> None:
+    await outbox.send_again(ask.connection, ask.at["message_id"], ask.now)
+    await ask.note("send again", f"message:{ask.at['message_id']}")
+
+
+_TOP = On(Action.AUDIT, finding.top)
+_SEEN = On(Action.SEE, finding.unit_asked)
+ROUTES = [
+    Route("POST", "/api/reports/stays", Node(), report_stays,
+          "Stays, as nodes and stations saw them; what comes twice counts once.",
+          answer=Taken, body=Stays),
+    Route("POST", "/api/reports/counts", Node(), report_counts,
+          "Head counts and roll-calls; what comes twice counts once.",
+          answer=Taken, body=Counts),
+    Route("GET", "/api/attendance/totals", _SEEN, see_totals,
+          "The totals of a unit, and of each right below it.",
+          answer=list[TotalOf], query=TotalsAsked),
+    Route("GET", "/api/attendance/duty.csv", _SEEN, export_duty,
+          "The hours of every unit of a subtree against its duty.", answer=CSV, query=TotalsAsked),
+    Route("GET", "/api/attendance/{unit_id}/logbook", On(Action.SEE, finding.unit_at), see_logbook,
+          "The classes that a unit attended in a period.", answer=list[LogEntry], query=Days),
+    Route("GET", "/api/feeds", SignedIn(), list_feeds, "My feeds, without their addresses.",
+          answer=list[FeedInfo]),
+    Route("POST", "/api/feeds", SignedIn(), make_feed,
+          "Make a secret address for a calendar that I may see.",
+          answer=FeedInfo, body=FeedSaid, status=201),
+    Route("DELETE", "/api/feeds/{feed_id}", SignedIn(), remove_feed, "Remove a feed of mine."),
+    Route("GET", "/feeds/{token}.ics", Anyone(), read_feed,
+          "A calendar, for whoever knows its address.", answer=ICS, also=(304,)),
+    Route("GET", "/api/audit", _TOP, list_audit, "Who changed what, the newest first.",
+          answer=Listed[Entry], query=AuditAsked),
+    Route("GET", "/api/messages", _TOP, list_messages,
+          "Messages that failed, or of which nobody knows.",
+          answer=Listed[Stuck], query=MessagesAsked),
+    Route("POST", "/api/messages/{message_id}/send", _TOP, send_message_again,
+          "Send such a message (again)."),
+]  # fmt: skip

@@ -1,0 +1,24 @@
+"""The whole table of the API. A new part is imported and added here."""
+
+from __future__ import annotations
+
+from web.centre import (
+    class_routes,
+    people_routes,
+    record_routes,
+    roster_routes,
+    series_routes,
+    signing,
+    tree_routes,
+)
+from web.centre.table import Route
+
+ROUTES: tuple[Route, ...] = (
+    *signing.ROUTES,
+    *tree_routes.ROUTES,
+    *people_routes.ROUTES,
+    *roster_routes.ROUTES,
+    *series_routes.ROUTES,
+    *class_routes.ROUTES,
+    *record_routes.ROUTES,
+)

@@ -1,0 +1,148 @@
+"""`terrace serve`: the centre in one process: root relay, schedule, library and web.
+
+The node and its HTTP server are those of `terrace relay` (`web.app`); this adds the open database,
+the API and pages over it, and what runs by the timetable. The database is opened before the node
+and closed after it. A centre that is killed has nothing to tidy up: leases run out, recordings are
+gone on with, and the machine takes up each class at the step that was not noted yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from aiohttp import web
+from sqlalchemy.exc import SQLAlchemyError
+
+from media.county import County
+from relay.node import Node, NodeConfig
+from schedule.channels import (
+    HttpSettings,
+    LogChannel,
+    SmtpChannel,
+    SmtpSettings,
+    WebhookChannel,
+)
+from schedule.errors import ScheduleError
+from schedule.life import Policy
+from schedule.outbox import Channel, Outbox
+from schedule.reports import StayReport, report_stays
+from web import app as node_app
+from web import stays
+from web.centre import app as centre_app
+from web.centre import background
+from web.centre.centre import Centre
+from web.centre.machinery import Live
+from web.centre.pages import add_centre_pages
+from web.centre.record_routes import Stays
+from web.centre.settings import CentreSettings
+from web.centre.timetables import Timetables
+from web.library import LibraryRoom
+from web.recordings import Recordings
+from web.settings import RelaySettings, Settings
+
+
+def channels_of(settings: CentreSettings, centre: Centre) -> dict[str, Channel]:
+    """The ways that messages go out by; the log where nothing else is set."""
+    made: dict[str, Channel] = {}
+    if settings.smtp_host:
+        mail = SmtpSettings(
+            settings.smtp_host,
+            settings.smtp_port,
+            settings.smtp_sender,
+            security=settings.smtp_security,
+            user=settings.smtp_user,
+            password=settings.smtp_password.get_secret_value(),
+        )
+        made["email"] = SmtpChannel(mail, centre.clock)
+    if settings.webhook_url:
+        secret = settings.webhook_secret.get_secret_value()
+        made["webhook"] = WebhookChannel(HttpSettings(settings.webhook_url, secret))
+    return made or {"log": LogChannel()}
+
+
+async def run(
+    settings: Settings, config: NodeConfig, secret: str, county: County | None, room: LibraryRoom
+) -> None:
+    """Run the centre until SIGTERM or SIGINT.
+
+    `secret` is what the node takes from its recorders. `county` is the centre's own book of
+    stations, open. Raises `schedule.errors.StoreError`, `relay.errors.SettingError`.
+    """
+    relay = settings.relay
+    centre = await Centre.open(settings.centre, public_url=_public_url(relay), access=config.access)
+    try:
+        channels = channels_of(settings.centre, centre)
+        by = dict.fromkeys(channels, "email")
+        centre.policy = replace(centre.policy, by=by)
+        node = Node(config)
+        recorded = Recordings(node, relay.recordings, relay.record, secret, ingest=room)
+        timetables = Timetables(
+            centre.store, node, room, centre.clock, own=county,
+            token=settings.centre.county_token.get_secret_value(),
+            counties=settings.centre.counties,
+            replay=timedelta(hours=settings.centre.replay_hours),
+        )  # fmt: skip
+        owner = f"{config.name}-{secrets.token_hex(8)}"
+        policy = Policy(silence_s=settings.centre.silence_s, grace_s=settings.centre.grace_s)
+        work = background.loops(
+            centre,
+            Live(centre, node, recorded, room, timetables),
+            timetables,
+            Outbox(centre.store, channels, owner, centre.clock),
+            owner,
+            policy,
+        )
+
+        def mount(app: web.Application) -> None:
+            centre_app.add(app, centre)
+            add_centre_pages(app)
+            stays.add(app, node, relay.attendee, _keep(centre))
+
+            async def live(_app: web.Application) -> AsyncIterator[None]:
+                running = asyncio.create_task(background.run(work), name="centre")
+                yield
+                running.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await running
+
+            # After the recordings' own: what a crash has left must be known before a class is
+            # recorded again.
+            app.cleanup_ctx.append(live)
+
+        await node_app.serve(
+            node, host=relay.host, port=relay.port, drain_s=relay.drain_s, recorded=recorded,
+            cache=settings.cache, county=county, room=room, mount=mount,
+        )  # fmt: skip
+    finally:
+        await centre.close()
+
+
+def _keep(centre: Centre) -> stays.Send:
+    """Keeps what the centre's own node reports."""
+
+    async def send(reports: Sequence[dict[str, object]]) -> None:
+        found = Stays.model_validate({"reports": list(reports)}).reports
+        kept = [
+            StayReport(
+                one.source, one.occurrence_id, one.attendee(), one.joined_at, one.seen_at,
+                one.left_at,
+            )
+            for one in found
+        ]  # fmt: skip
+        try:
+            async with centre.store.writing() as connection:
+                await report_stays(connection, kept)
+        except (ScheduleError, SQLAlchemyError) as error:
+            raise stays.NotTold(f"the database does not take it: {error}") from error
+
+    return send
+
+
+def _public_url(relay: RelaySettings) -> str:
+    host = f"[{relay.host}]" if ":" in relay.host else relay.host
+    return relay.public_url or f"http://{host}:{relay.port}"

@@ -1,0 +1,45 @@
+/** Asking the centre's API: the cookie says who we are, a token of the session that we ask ourselves. */
+
+let csrf = "";
+
+/** Keep the token of a session that was begun or asked for. */
+export function keep(session) {
+  csrf = session.csrf;
+  return session;
+}
+
+/**
+ * Ask the API.
+ *
+ * @param {string} path  under /api
+ * @param {{method?: string, body?: object, csv?: Blob, signal?: AbortSignal}} how  csv: a file in
+ *   place of a body
+ * @returns {Promise<{status: number, body: any, sentence: string, field: string}>}  status 0: no
+ *   answer; sentence: the centre's own words when it refuses
+ */
+export async function call(path, { method = "GET", body, csv, signal } = {}) {
+  const headers = csrf && method !== "GET" ? { "X-CSRF-Token": csrf } : {};
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  if (csv !== undefined) headers["Content-Type"] = "text/csv";
+  try {
+    const response = await fetch(path, {
+      method, headers, signal, cache: "no-store",
+      body: body === undefined ? csv : JSON.stringify(body),
+    });
+    const text = await response.text();
+    const isJson = (response.headers.get("Content-Type") ?? "").startsWith("application/json");
+    const said = isJson && text ? JSON.parse(text) : null;
+    return {
+      status: response.status, body: said, sentence: said?.error ?? "", field: said?.field ?? "",
+    };
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    return { status: 0, body: null, sentence: "", field: "" };
+  }
+}
+
+/** A path with a query; what is null or "" is left out. */
+export function asked(path, query) {
+  const pairs = Object.entries(query).filter(([, value]) => value !== null && value !== "");
+  return pairs.length ? `${path}?${new URLSearchParams(pairs)}` : path;
+}
