@@ -38,6 +38,9 @@ from web.centre.table import (
 
 ICS = Raw("text/calendar", "A calendar.")
 MOST_FEEDS = 50
+# So that a batch fits into the body of a request; who has more sends another.
+MOST_REPORTS = 1_000
+MOST_PRESENT = 2_000
 LOOK_BACK = timedelta(days=30)
 
 # Reports
@@ -70,19 +73,19 @@ class Counted(Reported):
 
     counted_at: Moment
     people: int = Field(ge=0, le=reports.MOST_PEOPLE)
-    present: list[Words] = Field(default=[], max_length=reports.MOST_PEOPLE)
+    present: list[Words] = Field(default=[], max_length=MOST_PRESENT)
 
 
 class Stays(Body):
     """Stays, new ones and news of known ones."""
 
-    reports: list[Stay] = Field(max_length=reports.MOST_REPORTS)
+    reports: list[Stay] = Field(max_length=MOST_REPORTS)
 
 
 class Counts(Body):
     """Head counts."""
 
-    reports: list[Counted] = Field(max_length=reports.MOST_REPORTS)
+    reports: list[Counted] = Field(max_length=MOST_REPORTS)
 
 
 async def report_stays(ask: Ask) -> Taken:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import re
 import time
 from datetime import datetime, timedelta
@@ -136,7 +137,7 @@ class Browser:
         path: str,
         body: Any = None,
         *,
-        data: bytes | None = None,
+        data: bytes | io.BytesIO | None = None,
         headers: dict[str, str] | None = None,
         **query: Any,
     ) -> Answer:
