@@ -8,6 +8,8 @@ what pages and stations are told.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import time
 from datetime import datetime, timedelta
@@ -30,6 +32,7 @@ log = logging.getLogger("web.centre.machinery")
 
 # A recording that is not in the library by then is given up; it stays in its folder.
 GIVE_UP_AFTER: Final = timedelta(days=1)
+ANNOUNCE_WITHIN_S: Final = 20.0
 
 
 class Live:
@@ -79,9 +82,14 @@ class Live:
         return Facts(silent_since=since)
 
     async def warm(self, session: Session) -> None:
-        """See before the class, not in it, that the library can be used. Raises MediaError."""
-        await self._room.library()
-        await self._timetables.issue()
+        """See before the class, not in it, whether the library can be used.
+
+        It is said in the log, and nothing more: a class goes on air without a library, too.
+        """
+        try:
+            await self._room.library()
+        except (MediaError, OSError) as error:
+            log.error("class-without-library id=%d why=%r", session.id, str(error))
         log.info("class-warm id=%d children=%d", session.id, len(self._node.children))
 
     async def rehearse(self, session: Session) -> None:
@@ -151,6 +159,9 @@ class Live:
     async def announce(self, session: Session) -> None:
         """Put the course on the timetables of the stations of the audience.
 
-        A county that does not answer now is told later (`Timetables`), and holds nothing up.
+        What cannot be brought in this time is brought by the loop (`background`), and holds
+        nothing up: a step has 45 s, and a country has many counties.
         """
-        await self._timetables.issue()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ANNOUNCE_WITHIN_S):
+                await self._timetables.issue()
