@@ -57,7 +57,8 @@ async def sign_in(tab: Tab, login: str) -> None:
     await tab.page.keyboard.press("Tab")
     await tab.page.keyboard.type(PASSWORD)
     await tab.page.keyboard.press("Enter")
-    await tab.until("location.pathname !== '/centre/signin'")
+    # A page that goes away answers no question, so this is not asked of the page.
+    await tab.page.wait_for_url(lambda url: "/centre/signin" not in url, timeout=20_000 * PATIENCE)
 
 
 async def test_a_class_is_planned_by_keyboard_past_a_clash_and_seen_again(
@@ -114,13 +115,13 @@ async def test_a_class_is_planned_by_keyboard_past_a_clash_and_seen_again(
     assert await barriers(tab.page) == []
 
     await tab.page.click("text=Rice <b>growing</b>")
-    await tab.until("location.pathname.startsWith('/centre/occurrence/')")
+    await tab.page.wait_for_url("**/centre/occurrence/*", timeout=20_000 * PATIENCE)
     await tab.until_text("#facts", moved)
     assert await barriers(tab.page) == []
     await tab.page.click("#sign-out")
-    await tab.until("location.pathname === '/centre/signin'")
+    await tab.page.wait_for_url("**/centre/signin*", timeout=20_000 * PATIENCE)
     await tab.page.goto(f"{place.url}/centre")
-    await tab.until("location.pathname === '/centre/signin'")
+    await tab.page.wait_for_url("**/centre/signin*", timeout=20_000 * PATIENCE)
     assert await barriers(tab.page) == []
     assert tab.errors == []
 

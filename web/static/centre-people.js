@@ -57,7 +57,7 @@ async function show(id) {
   byId("active").checked = person.active;
   setText(byId("shown"), person.name);
   drawRoles(answer.body.roles);
-  byId("password-form").hidden = person.id === me.person.id;
+  byId("password-card").hidden = person.id === me.person.id;
   byId("one").hidden = false;
   return drawList();
 }

@@ -169,7 +169,7 @@ async function send(isTrial) {
     : bad.length ? tn("centre.units.csv.bad", said.bad_lines)
       : t(isTrial ? "centre.units.csv.good" : "centre.units.csv.done", { added: number(said.added), changed: number(said.changed) }));
   byId("bad-lines").hidden = bad.length === 0;
-  byId("bad").replaceChildren(...bad.slice(0, 500).map((one) => {
+  byId("bad").replaceChildren(...[...bad].sort((one, other) => one.line - other.line).map((one) => {
     const line = html("th", "", number(one.line));
     line.scope = "row";
     return html("tr", "", "", line, html("td", "words", one.column), html("td", "words", one.reason));

@@ -104,6 +104,8 @@ byId("nav-approve").hidden = !may("approve");
 byId("nav-see").hidden = !may("see");
 byId("nav-units").hidden = !(may("keep units") || may("keep rooms"));
 byId("nav-people").hidden = !may("keep people");
+// On a phone the menu is wider than the screen.
+document.querySelector(".centre-nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 byId("sign-out").addEventListener("click", async () => {
   await call("/api/session", { method: "DELETE" });
   location.assign("/centre/signin");
