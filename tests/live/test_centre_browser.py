@@ -52,12 +52,13 @@ async def tab_to(tab: Tab, wanted: str, most: int = 80) -> None:
 
 
 async def sign_in(tab: Tab, login: str) -> None:
+    # A page that goes away answers no question, so the address is not asked of the page.
+    await tab.page.wait_for_url("**/centre/signin*", timeout=20_000 * PATIENCE)
     await tab.until("document.activeElement?.id === 'login'")
     await tab.page.keyboard.type(login)
     await tab.page.keyboard.press("Tab")
     await tab.page.keyboard.type(PASSWORD)
     await tab.page.keyboard.press("Enter")
-    # A page that goes away answers no question, so this is not asked of the page.
     await tab.page.wait_for_url(lambda url: "/centre/signin" not in url, timeout=20_000 * PATIENCE)
 
 
