@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import BrowserContext
+from playwright.async_api import BrowserContext, FilePayload
 
 from tests.live import tabs
 from tests.live.centre_house import House, barriers, house
@@ -146,7 +146,7 @@ async def test_the_pages_of_a_keeper_of_units_say_something_and_bar_nobody(
         assert await tab.page.locator("#problem").is_hidden(), name
     await tab.page.goto(f"{place.url}/centre/units")
     await tab.page.locator("#one").wait_for(timeout=20_000 * PATIENCE)
-    bad = {
+    bad: FilePayload = {
         "name": "sites.csv",
         "mimeType": "text/csv",
         "buffer": b"code,name,unit\nx,Hall,nowhere\n",
