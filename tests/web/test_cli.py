@@ -14,7 +14,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from web import cli, demo
+from web import cli, command, demo
 
 
 def run(*arguments: str) -> int:
@@ -204,7 +204,7 @@ def test_an_event_is_one_line_whatever_is_in_its_fields() -> None:
             "args": ("x\nINFO relay.node fake-event \x1b[2J", "直播"),
         }
     )
-    line = cli._OneLine().format(record)
+    line = command.OneLine().format(record)
     assert line.endswith(
         r" INFO relay.node viewer-joined agent=x\nINFO relay.node fake-event \x1b[2J stream=直播"
     )

@@ -10,7 +10,7 @@ import pytest
 from schedule import units
 from schedule.store import open_store
 from schedule.units import NewUnit
-from web import cli
+from web import cli, command
 
 
 async def fill(database: Path) -> None:
@@ -37,7 +37,7 @@ def test_a_backup_is_written_and_restored(
     assert cli.main(["restore", str(file), "--database", str(second)]) == 0
     assert asyncio.run(name(second)) == "Centre"
     assert f"{file}: 1 rows" in capsys.readouterr().out
-    assert cli.main(["restore", str(file), "--database", str(second)]) == cli.FAILED
+    assert cli.main(["restore", str(file), "--database", str(second)]) == command.FAILED
     assert "not empty" in capsys.readouterr().err
 
 
@@ -45,6 +45,6 @@ def test_what_is_not_there_is_not_backed_up(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["backup", str(tmp_path / "k.zip"), "--database", str(tmp_path / "no.db")]
-    assert cli.main(arguments) == cli.FAILED
+    assert cli.main(arguments) == command.FAILED
     assert "there is no database" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
