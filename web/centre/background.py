@@ -17,6 +17,7 @@ from schedule import bookings, invitations, leases, reminders, settling
 from schedule.life import Policy
 from schedule.outbox import Outbox
 from schedule.sessions import Machinery, Runner
+from web.centre import signin
 from web.centre.centre import Centre
 from web.centre.timetables import Timetables
 
@@ -63,6 +64,7 @@ def loops(
                 await reminders.send_invitations(connection, id, now, centre.policy)
         async with store.writing() as connection:
             await leases.sweep(connection, now - KEEP_LEASES)
+            await signin.sweep(connection, now, centre.lifetime)
 
     return [
         Loop("classes", 1.0, runner.work),
