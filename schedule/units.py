@@ -6,7 +6,7 @@ person's grants (`people.grants_of`) and asks `schedule.rights`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -257,6 +257,15 @@ async def place(connection: AsyncConnection, kind: Place, place_id: int) -> Plac
     if row is None:
         raise NotFound(f"there is no such {kind}")
     return PlaceInfo(*row)
+
+
+async def place_ids(
+    connection: AsyncConnection, kind: Place, codes: Collection[str]
+) -> dict[str, int]:
+    """The ids of sites or stations by their codes, of those that there are."""
+    table = PLACES[kind]
+    found = await connection.execute(select(table.code, table.id).where(table.code.in_(codes)))
+    return {str(row.code): int(row.id) for row in found}
 
 
 async def places_below(

@@ -30,7 +30,6 @@ from schedule.channels import (
 from schedule.errors import ScheduleError
 from schedule.life import Policy
 from schedule.outbox import Channel, Outbox
-from schedule.reports import StayReport, report_stays
 from web import app as node_app
 from web import stays
 from web.centre import app as centre_app
@@ -38,7 +37,7 @@ from web.centre import background
 from web.centre.centre import Centre
 from web.centre.machinery import Live
 from web.centre.pages import add_centre_pages
-from web.centre.record_routes import Stays
+from web.centre.record_routes import Stays, keep_stays
 from web.centre.settings import CentreSettings
 from web.centre.timetables import Timetables
 from web.library import LibraryRoom
@@ -127,16 +126,9 @@ def _keep(centre: Centre) -> stays.Send:
 
     async def send(reports: Sequence[dict[str, object]]) -> None:
         found = Stays.model_validate({"reports": list(reports)}).reports
-        kept = [
-            StayReport(
-                one.source, one.occurrence_id, one.attendee(), one.joined_at, one.seen_at,
-                one.left_at,
-            )
-            for one in found
-        ]  # fmt: skip
         try:
             async with centre.store.writing() as connection:
-                await report_stays(connection, kept)
+                await keep_stays(connection, found)
         except (ScheduleError, SQLAlchemyError) as error:
             raise stays.NotTold(f"the database does not take it: {error}") from error
 

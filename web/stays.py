@@ -3,10 +3,11 @@
     POST /api/reports/stays     a node's parent takes it, and takes it on to its own
 
 A viewer of the stream `class-{id}` is somebody by their token's subject, `person:12`, `site:3` or
-`station:9`, or else by the node's setting `attendee`: the room that its page is shown in. Who is
-nobody is not reported. A stay has the name `{node}/{session}`, which stays the same however often
-it is told; it is told until it is acknowledged, every so often while it lasts, and once more when
-it ends. A node that dies leaves stays that end where they were last seen.
+`station:9`, a village box by its station's code (`station shangping-1`), or else by the node's
+setting `attendee`: the room that its page is shown in. Who is nobody is not reported. A stay has
+the name `{node}/{session}`, which stays the same however often it is told; it is told until it is
+acknowledged, every so often while it lasts, and once more when it ends. A node that dies leaves
+stays that end where they were last seen.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Final, Literal, Protocol, cast
 import aiohttp
 from aiohttp import web
 
+from media.county import SUBJECT
 from relay.access import AccessError
 from relay.endpoints import refusal
 from relay.errors import Refused
@@ -46,16 +48,20 @@ RETRY_S: Final = (1.0, 2.0, 5.0, 15.0)
 Kind = Literal["person", "site", "station"]
 _STREAM: Final = re.compile(r"class-([1-9][0-9]{0,8})", re.ASCII)
 _ATTENDEE: Final = re.compile(r"(person|site|station):([1-9][0-9]{0,8})", re.ASCII)
+_BOX: Final = re.compile(SUBJECT + r"([a-z0-9][a-z0-9-]{0,63})", re.ASCII)
 
 
 @dataclass(slots=True)
 class Stay:
-    """One viewer's stay. Times in Unix seconds. told_s: when it was acknowledged last, 0: never."""
+    """One viewer's stay. Times in Unix seconds. told_s: when it was acknowledged last, 0: never.
+
+    who: an id, or the code of a station.
+    """
 
     source: str
     occurrence_id: int
     kind: Kind
-    attendee_id: int
+    who: int | str
     joined_s: float
     seen_s: float
     left_s: float | None = None
@@ -67,7 +73,7 @@ class Stay:
             "source": self.source,
             "occurrence_id": self.occurrence_id,
             "attendee_kind": self.kind,
-            "attendee_id": self.attendee_id,
+            "attendee_id" if isinstance(self.who, int) else "station_code": self.who,
             "joined_at": _iso(self.joined_s),
             "seen_at": _iso(self.seen_s),
             "left_at": None if self.left_s is None else _iso(self.left_s),
@@ -84,8 +90,10 @@ def occurrence_of(stream: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def attendee_of(subject: str, otherwise: str) -> tuple[Kind, int] | None:
+def attendee_of(subject: str, otherwise: str) -> tuple[Kind, int | str] | None:
     """Who a viewer is by the subject of a token, or by the node's setting."""
+    if box := _BOX.fullmatch(subject):
+        return "station", box[1]
     found = _ATTENDEE.fullmatch(subject) or _ATTENDEE.fullmatch(otherwise)
     return (cast(Kind, found[1]), int(found[2])) if found else None
 

@@ -28,10 +28,12 @@ def test_only_a_class_has_an_attendance(stream: str, occurrence_id: int | None) 
         ("person:12", "site:3", ("person", 12)),
         ("", "site:3", ("site", 3)),
         ("somebody", "", None),
+        ("station shangping-1", "site:3", ("station", "shangping-1")),
+        ("station Shangping 1", "", None),
         ("person:12x", "", None),
     ],
 )
-def test_who_a_viewer_is(subject: str, otherwise: str, who: tuple[str, int] | None) -> None:
+def test_who_a_viewer_is(subject: str, otherwise: str, who: tuple[str, int | str] | None) -> None:
     assert attendee_of(subject, otherwise) == who
 
 

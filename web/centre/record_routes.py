@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
-from typing import Literal
+from typing import Literal, Self
 
 from aiohttp import web
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 from sqlalchemy import delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schedule import attendance, audit, feeds, learning, outbox, people, reports, units
 from schedule.agenda import Whose
@@ -47,15 +49,30 @@ LOOK_BACK = timedelta(days=30)
 
 
 class Reported(Body):
-    """What all reports say; source is the reporter's own name for it."""
+    """What all reports say; source is the reporter's own name for it.
+
+    A village box is known by its station's code: that, and no number, stands in its tokens.
+    """
 
     source: str = Field(min_length=1, max_length=200, pattern=r"^[ -~]+$")
     occurrence_id: Id
     attendee_kind: AttendeeKind
-    attendee_id: Id
+    attendee_id: Id | None = None
+    station_code: str = Field(default="", max_length=64, pattern=r"^[ -~]*$")
 
-    def attendee(self) -> Attendee:
-        return Attendee(self.attendee_kind, self.attendee_id)
+    @model_validator(mode="after")
+    def _one_attendee(self) -> Self:
+        by_code = bool(self.station_code)
+        if by_code == (self.attendee_id is not None):
+            raise ValueError("give attendee_id, or the station_code of a station")
+        if by_code and self.attendee_kind != "station":
+            raise ValueError("only a station has a station_code")
+        return self
+
+    def attendee(self, stations: Mapping[str, int]) -> Attendee:
+        """stations: ids by code. A code that nobody has makes an attendee that is not there."""
+        id = self.attendee_id or stations.get(self.station_code, 0)
+        return Attendee(self.attendee_kind, id)
 
 
 class Stay(Reported):
@@ -88,21 +105,34 @@ class Counts(Body):
     reports: list[Counted] = Field(max_length=MOST_REPORTS)
 
 
-async def report_stays(ask: Ask) -> Taken:
+async def _stations(connection: AsyncConnection, told: Sequence[Reported]) -> Mapping[str, int]:
+    """The stations that are meant by their codes in a batch of reports."""
+    codes = {one.station_code for one in told} - {""}
+    return await units.place_ids(connection, "station", codes)
+
+
+async def keep_stays(connection: AsyncConnection, told: Sequence[Stay]) -> Taken:
+    """Keep what nodes report of stays, this one's own included."""
+    stations = await _stations(connection, told)
     stays = [
         StayReport(
-            one.source, one.occurrence_id, one.attendee(), one.joined_at, one.seen_at,
+            one.source, one.occurrence_id, one.attendee(stations), one.joined_at, one.seen_at,
             one.left_at, one.from_s, one.to_s,
         )
-        for one in ask.body.reports
+        for one in told
     ]  # fmt: skip
-    return await reports.report_stays(ask.connection, stays)
+    return await reports.report_stays(connection, stays)
+
+
+async def report_stays(ask: Ask) -> Taken:
+    return await keep_stays(ask.connection, ask.body.reports)
 
 
 async def report_counts(ask: Ask) -> Taken:
+    stations = await _stations(ask.connection, ask.body.reports)
     counts = [
         CountReport(
-            one.source, one.occurrence_id, one.attendee(), one.counted_at, one.people,
+            one.source, one.occurrence_id, one.attendee(stations), one.counted_at, one.people,
             tuple(one.present),
         )
         for one in ask.body.reports
