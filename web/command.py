@@ -54,6 +54,8 @@ def configure_logging(*, verbose: bool) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(OneLine())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    # It tells of each of its plug-ins, whatever it is used for.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     for package in ("relay", "media", "schedule", "web"):
         logging.getLogger(package).setLevel(logging.DEBUG if verbose else logging.INFO)
 

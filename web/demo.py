@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import os
 import signal
@@ -21,7 +20,6 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,6 +32,7 @@ from web import sample, status
 from web.centre.timetables import stream_of
 from web.library import open_library
 from web.library_settings import LibrarySettings
+from web.orphans import die_with_parent
 
 TIERS = ("centre", "province", "city", "county")
 PORT_STEP = 10
@@ -55,8 +54,6 @@ POLL_S = 0.1
 DRAW_EVERY_S = 1.0
 PRINT_EVERY_S = 5.0
 LAST_LINES = 8
-
-_PR_SET_PDEATHSIG = 1
 
 _CHINESE = {
     "starting": "正在启动四级节点 ...",
@@ -253,22 +250,6 @@ async def _start(name: str, arguments: list[str], logs: Path) -> _Child:
             preexec_fn=die_with_parent(),
         )
     return _Child(name, process, log)
-
-
-def die_with_parent() -> Callable[[], None] | None:
-    """What a child does before it starts, so that it cannot outlive this process."""
-    try:
-        prctl = ctypes.CDLL(None, use_errno=True).prctl
-    except (OSError, AttributeError):
-        return None  # not Linux: only an orderly end takes the children along
-    parent = os.getpid()
-
-    def before_exec() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the kernel was told
-            os._exit(1)
-
-    return before_exec
 
 
 async def _until_ready(session: aiohttp.ClientSession, child: _Child, url: str) -> None:

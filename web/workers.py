@@ -27,7 +27,7 @@ from multidict import CIMultiDict
 
 from relay import endpoints, team, tree
 from relay.node import Node
-from web.demo import die_with_parent
+from web.orphans import die_with_parent
 
 if TYPE_CHECKING:
     from web.settings import RelaySettings

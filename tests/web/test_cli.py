@@ -70,6 +70,23 @@ def test_the_overview_loads_no_media_library() -> None:
     assert result.stdout.splitlines()[-1] == "[]"
 
 
+def test_a_relay_loads_nothing_of_the_centre() -> None:
+    """Its memory and its start are for packets: no database, no plans, no passwords."""
+    code = (
+        "import sys, web.app, web.library, web.recordings, web.workers\n"
+        "print(sorted({'alembic', 'argon2', 'icalendar', 'schedule', 'sqlalchemy'}"
+        " & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=Path(__file__).parents[2],
+    )
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
 BAD_USAGE = [
     # arguments, the whole line on standard error
     (["frobnicate"], None),
