@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from hypothesis import settings
 
@@ -15,3 +16,7 @@ settings.load_profile("terrace")
 for name in [name for name in os.environ if name.startswith("TERRACE_")]:
     if name != "TERRACE_SEND":
         del os.environ[name]
+
+# A shell that runs the tests in the background has them ignore SIGINT, and their processes with them.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
