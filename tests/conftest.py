@@ -17,6 +17,6 @@ for name in [name for name in os.environ if name.startswith("TERRACE_")]:
     if name != "TERRACE_SEND":
         del os.environ[name]
 
-# A shell that runs the tests in the background has them ignore SIGINT, and their processes with them.
+# A shell that runs the tests in the background has them ignore SIGINT, and their processes too.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
