@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -200,15 +201,20 @@ def test_doctor_ends_with_status_1_when_a_node_could_not_start(
 
 
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
-def test_the_demo_names_the_port_that_is_in_use(
-    kind: socket.SocketKind, unused_tcp_port_factory: object
-) -> None:
+def test_the_demo_names_the_port_that_is_in_use(kind: socket.SocketKind) -> None:
     """Found before anything is started; the third of the four counts as well as the first."""
-    with socket.socket(socket.AF_INET, kind) as other:
-        other.bind(("127.0.0.1", 0))
-        taken = other.getsockname()[1]
-        with pytest.raises(demo.DemoFailed, match=f"port {taken} cannot be had .*--base-port"):
-            demo.ports(taken - 20)
+    said = ""
+    for _ in range(20):
+        with socket.socket(socket.AF_INET, kind) as other:
+            other.bind(("127.0.0.1", 0))
+            taken = other.getsockname()[1]
+            with pytest.raises(demo.DemoFailed) as failed:
+                demo.ports(taken - 20)
+        said = str(failed.value)
+        # Somebody else on this machine may have one of the others.
+        if f"port {taken} " in said:
+            break
+    assert re.search(f"port {taken} cannot be had .*--base-port", said)
 
 
 def test_an_event_is_one_line_whatever_is_in_its_fields() -> None:
