@@ -341,6 +341,16 @@ class County:
             row = self._db.execute("SELECT grp FROM station WHERE id = ?", (station,)).fetchone()
             return self._timetable(station, row[0] if row is not None else "")
 
+    def timetables_in_force(self) -> list[tuple[str, str]]:
+        """By target, the signed timetables that the stations here play by, each once."""
+        with self._lock:
+            return self._db.execute(
+                "SELECT DISTINCT t.target, t.signed FROM station AS s JOIN timetable AS t "
+                "ON t.target = s.id OR (t.target = s.grp AND NOT EXISTS "
+                "(SELECT 1 FROM timetable AS own WHERE own.target = s.id)) "
+                "WHERE NOT s.revoked ORDER BY t.target"
+            ).fetchall()
+
     def _timetable(self, station: str, group: str) -> tuple[str, int] | None:
         row = self._db.execute(
             "SELECT signed, serial FROM timetable WHERE target IN (?, ?) "

@@ -59,12 +59,15 @@ def build_app(
     """
     app = web.Application(middlewares=[team.front] if team is not None else [])
     endpoints.add_routes(app, node)
+    changed: Callable[[], None] = lambda: None  # noqa: E731
     if node.config.parents:
         cache = cache or CacheSettings()
         keys = cache.read_keys(node.config.access)
         below = distribution.Distribution(node.config, cache, keys)
         distribution.add(app, below)
         node.more_metrics.append(below.metrics)
+        if county is not None:
+            changed = distribution.add_depot(app, below, county).nudge
         stays.add_passing_on(app, node)
         stays.add(app, node, attendee, stays.to_parent(node))
     elif room is not None:
@@ -73,7 +76,7 @@ def build_app(
     rendered = pages.add_pages(app, node)
     course_pages.add(app, rendered, node.config.access)
     if county is not None:
-        stations.add(app, county, node.config.access)
+        stations.add(app, county, node.config.access, changed)
         station_pages.add_county_pages(app, rendered)
     if recorded is not None:
         recordings.add(app, recorded)

@@ -4,7 +4,8 @@ What somebody below asks for is fetched from above once, verified, kept within t
 from the disk from then on. A byte range is mapped onto the pieces of the rendition's manifest; a
 piece is sent when it is whole and right, never before, while the next one is fetched already.
 
-The cache is made when it is first needed: a node that carries no courses has none.
+The cache is made when it is first needed: a node that carries no courses has none. A county with
+stations fills it ahead, by their timetables (`media.depot`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from media.blob import Blob, attachment_blob, manifest_blob
 from media.cache import Cache
+from media.county import County
 from media.course import Attachment, Course
+from media.depot import Depot
 from media.errors import CacheError, DiskFull, FetchError, NotThere, Refusal
 from media.fetch import Fetcher, Source
 from media.mirror import Entry, Mirror
@@ -89,6 +92,8 @@ class Distribution:
         self._settings = settings
         self._keys = tuple(keys)
         self._mirror: Mirror | None = None
+        self.depot: Depot | None = None
+        """What fills the cache ahead, at a county."""
         self._opening = asyncio.Lock()
         self._stack = contextlib.AsyncExitStack()
 
@@ -143,6 +148,12 @@ class Distribution:
         shelf = mirror.cache.shelf
         text.gauge("course_cache_bytes", "Bytes of courses on the disk.", shelf.used_bytes)
         text.gauge("course_cache_budget_bytes", "How many it may be.", shelf.budget_bytes)
+        if self.depot is not None:
+            ahead = self.depot.state
+            text.gauge("course_reserved_bytes", "Of what the stations' timetables need.",
+                       ahead.size_bytes)  # fmt: skip
+            text.gauge("course_reserved_missing_bytes", "Of that, what has not come yet.",
+                       ahead.missing_bytes)  # fmt: skip
 
     def _sources(self) -> list[Source]:
         return [Source(url, token=self.config.parent_token) for url in self.config.parents]
@@ -427,6 +438,20 @@ def add(app: web.Application, distribution: Distribution) -> None:
         await distribution.close()
 
     app.on_cleanup.append(close)
+
+
+def add_depot(app: web.Application, distribution: Distribution, county: County) -> Depot:
+    """Has the cache filled by the timetables of this county's stations while the app runs."""
+    depot = distribution.depot = Depot(county, distribution.mirror)
+
+    async def live(_app: web.Application) -> AsyncIterator[None]:
+        filling = asyncio.create_task(depot.run(), name="depot")
+        yield
+        filling.cancel()
+        await asyncio.gather(filling, return_exceptions=True)
+
+    app.cleanup_ctx.append(live)
+    return depot
 
 
 def add_pieces(app: web.Application, cache: Callable[[], Cache | None]) -> None:

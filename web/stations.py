@@ -95,19 +95,28 @@ class _Delivery(_Body):
     entries: list[str] = Field(max_length=200)
 
 
-def add(app: web.Application, county: County, access: Access) -> None:
-    """Adds the routes; `county` is open already."""
+def add(
+    app: web.Application,
+    county: County,
+    access: Access,
+    changed: Callable[[], None] = lambda: None,
+) -> None:
+    """Adds the routes; `county` is open already.
+
+    changed: called when what the stations will play may be another.
+    """
     access.add_key(county.public_key)
-    Stations(county, access).add_routes(app)
+    Stations(county, access, changed).add_routes(app)
 
 
 class Stations:
     """The handlers of one county."""
 
-    def __init__(self, county: County, access: Access) -> None:
+    def __init__(self, county: County, access: Access, changed: Callable[[], None]) -> None:
         self.county = county
         self.desk = Desk()
         self._access = access
+        self._changed = changed
 
     def add_routes(self, app: web.Application) -> None:
         routes = [
@@ -239,6 +248,7 @@ class Stations:
             self.county.confirm, one, body.station, body.name, body.unit, body.group, now
         )
         log.info("paired station=%s address=%s", body.station, one.address)
+        self._changed()
         row = await asyncio.to_thread(self.county.station, body.station)
         return web.json_response({"station": await self._shown(row, now)})
 
@@ -249,6 +259,7 @@ class Stations:
         one = await asyncio.to_thread(
             self.county.put_timetable, request.match_info["station"], text.strip()
         )
+        self._changed()
         return web.json_response({"serial": one.serial, "items": len(one.items)})
 
     async def stations(self, request: web.Request) -> web.StreamResponse:
@@ -304,6 +315,7 @@ class Stations:
         """A station's box is good no longer, stolen perhaps; its logbook stays."""
         self._operator(request)
         await asyncio.to_thread(self.county.remove, request.match_info["station"])
+        self._changed()
         return web.Response(status=204)
 
     # ------------------------------------------------------------ parts
