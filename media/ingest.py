@@ -122,7 +122,11 @@ class _Ingest:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            order = worker.Job(source=self._job.source.absolute(), folder=self._making.absolute())
+            order = worker.Job(
+                source=self._job.source.absolute(),
+                follows=[(one.file.absolute(), one.start_s) for one in self._job.follows],
+                folder=self._making.absolute(),
+            )
             process.stdin.write(order.model_dump_json().encode() + b"\n")
             while True:
                 try:

@@ -28,12 +28,14 @@ from pydantic import AwareDatetime, Field, ValidationError
 from . import recording
 from .course import MAX_CHAPTERS, MAX_SUBTITLES, MAX_TAGS, Chapter, LanguageTag, Line, Missing
 from .errors import MediaError
-from .manifest import CourseId, Document
+from .manifest import CourseId, Document, Seconds
 from .pieces import write_whole
 
 INTAKE_FILE: Final = "intake.json"
 FAILED_FILE: Final = "failed.json"
 MAKING: Final = "making"
+MAX_MISSING: Final = 10_000
+"""Of more holes a course names the longest."""
 
 _LANGUAGE_NAMES: Final = {
     "zh": "中文",
@@ -69,8 +71,15 @@ class Details(Document):
     language: LanguageTag | None = None
     created: AwareDatetime | None = None
     chapters: tuple[Chapter, ...] = Field(default=(), max_length=MAX_CHAPTERS)
-    missing: tuple[Missing, ...] = Field(default=(), max_length=10_000)
+    missing: tuple[Missing, ...] = Field(default=(), max_length=MAX_MISSING)
     subtitles: tuple[SubtitleFile, ...] = Field(default=(), max_length=MAX_SUBTITLES)
+
+
+class Follows(Document):
+    """Another file of the same class; `start_s`: where in the course it begins."""
+
+    file: Path
+    start_s: Seconds
 
 
 class Intake(Document):
@@ -79,6 +88,8 @@ class Intake(Document):
     id: CourseId
     """Of the course that it becomes."""
     source: Path
+    follows: tuple[Follows, ...] = Field(default=(), max_length=recording.MAX_PARTS)
+    """What goes on after `source`, where a class had to be recorded in several files."""
     remove_source: bool = False
     """The file is ours and goes when the course is there."""
     fingerprint: str = ""
@@ -186,11 +197,13 @@ def claimed(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def fingerprint(path: Path) -> str:
-    """Tells a file from another one, and from itself when it has changed."""
-    about = path.stat()
-    text = f"{path.resolve()}\n{about.st_size}\n{about.st_mtime_ns}"
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+def fingerprint(*paths: Path) -> str:
+    """Tells a file, or some files, from others, and from themselves when they have changed."""
+    lines = []
+    for path in paths:
+        about = path.stat()
+        lines.append(f"{path.resolve()}\n{about.st_size}\n{about.st_mtime_ns}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 
 
 def of_recording(folder: Path) -> Intake:
@@ -201,23 +214,24 @@ def of_recording(folder: Path) -> Intake:
     found = recording.load(folder)
     if not found.files:
         raise MediaError(f"the recording {found.id} holds nothing that can be played")
-    # One file is the rule; with several, the longest is the class and the others are its edges.
-    file = max(found.files, key=lambda one: one.duration_s)
-    missing = [
-        Missing(start_s=max(0.0, one.start_s - file.start_s), duration_s=one.duration_s)
-        for one in found.missing
-        if file.start_s <= one.start_s <= file.start_s + file.duration_s
-    ]
-    source = folder / file.file
+    # One file is the rule; a codec that changed, or sound that came later, begins another one.
+    first, *rest = found.files
+    source = folder / first.file
+    follows = tuple(Follows(file=folder / one.file, start_s=one.start_s) for one in rest)
+    missing = sorted(found.missing, key=lambda one: one.duration_s, reverse=True)[:MAX_MISSING]
     return Intake(
         id=found.id,
         source=source,
-        fingerprint=fingerprint(source),
+        follows=follows,
+        fingerprint=fingerprint(source, *(one.file for one in follows)),
         details=Details(
             title=found.title or f"{found.stream} {_written(found.began_at)}",
             teacher=found.teacher[:100],
             created=found.began_at,
-            missing=tuple(missing),
+            missing=tuple(
+                Missing(start_s=one.start_s, duration_s=one.duration_s)
+                for one in sorted(missing, key=lambda one: one.start_s)
+            ),
         ),
     )
 

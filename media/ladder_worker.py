@@ -26,7 +26,8 @@ from .picture_rungs import Coded, Passed, Pictures
 from .pieces import Pieces, forget_from, pieces_in, write_whole
 from .poster import poster
 from .probe import decoded, video_stream
-from .scan import Plan, open_source, plan_of
+from .scan import Plan, Source, open_source, plan_of_all
+from .soundcard import sound_card
 from .sounds import Block, Sounds
 
 NICENESS: Final = 5
@@ -41,12 +42,21 @@ _SEEK_EARLIER_S: Final = 3.0
 
 
 class Job(BaseModel):
-    """What to make renditions of, and in which folder, which is the job's own."""
+    """What to make renditions of, and in which folder, which is the job's own.
+
+    follows: files that go on after the source, with where in the course each begins.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     source: Path
+    follows: list[tuple[Path, float]] = []
     folder: Path
+
+    @property
+    def sources(self) -> list[Source]:
+        """All files in their order."""
+        return [Source(self.source), *(Source(*one) for one in self.follows)]
 
 
 class Planned(BaseModel):
@@ -146,11 +156,11 @@ def run(job: Job) -> None:
     try:
         plan = read_plan(job.folder)
     except (OSError, ValidationError):
-        plan = plan_of(job.source)
+        plan = plan_of_all(job.sources)
         write_whole(job.folder / PLAN_FILE, _PLAN.dump_json(plan))
     shown = job.folder / POSTER_FILE
-    if plan.video is not None and not shown.exists():
-        picture = poster(job.source, plan.video, plan.duration_s)
+    if not shown.exists():
+        picture = _poster(job.sources, plan)
         if picture is not None:
             write_whole(shown, picture)
     say(
@@ -191,10 +201,9 @@ class _Pass:
             first = 0
             self._begin(first)
         try:
-            with open_source(self._job.source) as container:
-                for packet in self._packets(container, first):
-                    self._take(packet)
-                    self._say(before, share)
+            for packet, origin_s in self._packets(first):
+                self._take(packet, origin_s)
+                self._say(before, share)
         except av.FFmpegError as error:
             raise MediaError(
                 f"{self._job.source.name} cannot be read to its end: {error.strerror}"
@@ -244,10 +253,26 @@ class _Pass:
             )
         return True
 
-    def _packets(
-        self, container: av.container.InputContainer, first: int
+    def _packets(self, first: int) -> Iterator[tuple[av.Packet[Any], float]]:
+        """The packets of the picture and the sound, from some time before segment `first` on.
+
+        With each comes the time in its file at which the course begins, or would begin.
+        """
+        start_s = self._cuts.start_s(first) if first else 0.0
+        from_s = max(0.0, start_s - _SEEK_EARLIER_S)
+        sources = self._job.sources
+        for one, after in zip(sources, [*sources[1:], None], strict=True):
+            if after is not None and after.start_s <= from_s:
+                continue
+            origin_s = self._plan.origin_s - one.start_s
+            with open_source(one.path) as container:
+                for packet in self._read(container, max(0.0, from_s - one.start_s)):
+                    yield packet, origin_s
+
+    def _read(
+        self, container: av.container.InputContainer, from_s: float
     ) -> Iterator[av.Packet[Any]]:
-        """The packets of the picture and the sound, from some time before segment `first` on."""
+        """The packets of one file from a time on, or from before it."""
         streams = [
             stream
             for stream in (
@@ -259,17 +284,14 @@ class _Pass:
         for stream in streams:
             if isinstance(stream, av.VideoStream):
                 stream.thread_type = "AUTO"
-        start_s = self._cuts.start_s(first) if first else 0.0
-        if start_s > _SEEK_EARLIER_S:
-            wanted_s = self._plan.origin_s + start_s - _SEEK_EARLIER_S
+        if from_s > 0:
             try:
-                container.seek(int(wanted_s * av.time_base))
+                container.seek(int((self._plan.origin_s + from_s) * av.time_base))
             except av.FFmpegError:
                 pass  # it cannot be jumped in: all of it is read, and what is done is passed over
         yield from container.demux(streams)
 
-    def _take(self, packet: av.Packet[Any]) -> None:
-        origin_s = self._plan.origin_s
+    def _take(self, packet: av.Packet[Any], origin_s: float) -> None:
         if packet.stream.type == "video":
             if packet.pts is not None and packet.time_base is not None:
                 moment_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
@@ -319,6 +341,22 @@ class _Pass:
             whole_s = self._plan.duration_s or 1e9
             done = min(1.0, max(0.0, self._end_s / whole_s))
             say(Progress(done=round(before + share * done, 4)))
+
+
+def _poster(sources: Sequence[Source], plan: Plan) -> bytes | None:
+    """A picture out of the longest file that has one, or of how the class sounds."""
+    if plan.video is None:
+        return sound_card(sources)
+    ends = [*(one.start_s for one in sources[1:]), plan.duration_s]
+    lengths = [
+        (end - one.start_s if end is not None else None, one)
+        for one, end in zip(sources, ends, strict=True)
+    ]
+    for length_s, one in sorted(lengths, key=lambda pair: pair[0] or 0.0, reverse=True):
+        picture = poster(one.path, plan.video, length_s)
+        if picture is not None:
+            return picture
+    return None
 
 
 def first_block(cuts: Cuts, segment: int) -> int:

@@ -45,7 +45,7 @@ def poster(path: Path, facts: VideoFacts, duration_s: float | None) -> bytes | N
                     if best is None or liveliness > best[0]:
                         best = (liveliness, shaped)
                     break
-    return _jpeg(best[1]) if best is not None else None
+    return jpeg(best[1]) if best is not None else None
 
 
 def _pictures(
@@ -71,7 +71,7 @@ def _plan(facts: VideoFacts) -> VideoPlan:
     )
 
 
-def _jpeg(frame: av.VideoFrame) -> bytes | None:
+def jpeg(frame: av.VideoFrame) -> bytes | None:
     """The picture as a JPEG of a bounded size."""
     full = frame.reformat(format="yuvj420p", dst_color_range=ColorRange.JPEG)
     for quality in (4, 8, 16, 31):

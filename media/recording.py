@@ -301,12 +301,13 @@ def join(folder: Path, recording: Recording, now: Callable[[], datetime]) -> Rec
     missing: list[Missing] = []
     at_s = 0.0
     group: list[Part] = []
+    before: Part | None = None
     for part in [*parts, None]:
         if group and (part is None or (part.video, part.sound) != (group[0].video, group[0].sound)):
             name = f"recording-{len(files) + 1}.mp4"
-            files.append(_join_file(folder, name, group, at_s, missing))
+            files.append(_join_file(folder, name, group, at_s, missing, before))
             at_s += files[-1].duration_s
-            group = []
+            before, group = group[-1], []
         if part is not None:
             group.append(part)
     done = recording.model_copy(
@@ -320,13 +321,20 @@ def join(folder: Path, recording: Recording, now: Callable[[], datetime]) -> Rec
 
 
 def _join_file(
-    folder: Path, name: str, parts: list[Part], begins_s: float, missing: list[Missing]
+    folder: Path,
+    name: str,
+    parts: list[Part],
+    begins_s: float,
+    missing: list[Missing],
+    before: Part | None,
 ) -> JoinedFile:
-    """Write one file of several parts' segments, with an index before them."""
+    """Write one file of several parts' segments, with an index before them.
+
+    before: the part that the file before it ends with.
+    """
     path, scratch = folder / name, folder / f".{name}.tmp"
     at_ms, number = 0, 0
     pieces: list[fmp4.Piece] = []
-    before: Part | None = None
     body = folder / f".{name}.body.tmp"
     with body.open("wb") as out:
         for part in parts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -48,6 +49,46 @@ class Plan:
         return [first, others] if any(one.width for one in others) else [first + others]
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file of those that a course is made of; `start_s`: where in the course it begins."""
+
+    path: Path
+    start_s: float = 0.0
+
+
+def plan_of_all(sources: Sequence[Source]) -> Plan:
+    """Decide what is made of files that follow each other, as a recorder has left them.
+
+    They differ in what their tracks are, so nothing is passed through. Their times begin at 0. The
+    largest picture says what is made; raises SourceError as `plan_of`.
+    """
+    if len(sources) == 1:
+        return plan_of(sources[0].path)
+    video: VideoFacts | None = None
+    sound: AudioFacts | None = None
+    duration_s: float | None = None
+    for one in sources:
+        with open_source(one.path) as container:
+            seen, heard = facts_of(container, probe=True)
+            length_s = container.duration / av.time_base if container.duration else None
+        if seen is not None:
+            _check_size(one.path, seen)
+            if video is None or seen.width * seen.height > video.width * video.height:
+                video = seen
+        sound = sound or heard
+        duration_s = one.start_s + length_s if length_s is not None else None
+    if video is None and sound is None:
+        raise SourceError(f"{sources[0].path.name} has neither picture nor sound that can be read")
+    made = made_of(video, has_sound=sound is not None)
+    sentence = (
+        f"{len(sources)} files are joined, so the picture is encoded anew"
+        if video is not None
+        else "sound alone"
+    )
+    return Plan(video, sound, 0.0, duration_s, tuple(made), None, sentence)
+
+
 def plan_of(path: Path) -> Plan:
     """Decide what is made of a file.
 
@@ -57,11 +98,8 @@ def plan_of(path: Path) -> Plan:
         video, sound = facts_of(container, probe=True)
     if video is None and sound is None:
         raise SourceError(f"{path.name} has neither picture nor sound that can be read")
-    if video is not None and video.width * video.height > MAX_PIXELS:
-        raise SourceError(
-            f"the picture of {path.name} has {video.width}x{video.height} pixels, which is too "
-            "large: make it smaller and try again"
-        )
+    if video is not None:
+        _check_size(path, video)
     with open_source(path) as container:
         begins = [
             float(stream.start_time * stream.time_base)
@@ -95,6 +133,14 @@ def plan_of(path: Path) -> Plan:
             "the best rendition has the source's own picture, passed through",
         )
     return Plan(video, sound, min(begins), duration_s, tuple(made), None, sentence)
+
+
+def _check_size(path: Path, video: VideoFacts) -> None:
+    if video.width * video.height > MAX_PIXELS:
+        raise SourceError(
+            f"the picture of {path.name} has {video.width}x{video.height} pixels, which is too "
+            "large: make it smaller and try again"
+        )
 
 
 def open_source(path: Path) -> av.container.InputContainer:

@@ -161,10 +161,11 @@ class LibraryRoom:
 
     def sources(self) -> set[Path]:
         """The files that jobs still need. Blocks for a moment on the disk."""
-        found = set()
+        found: set[Path] = set()
         for path in self.work.glob(f"*/{intake.INTAKE_FILE}"):
             with contextlib.suppress(MediaError):
-                found.add(intake.read(path.parent).source)
+                job = intake.read(path.parent)
+                found.update((job.source, *(one.file for one in job.follows)))
         return found
 
     # ------------------------------------------------------------ the work

@@ -128,6 +128,58 @@ def _written(path: Path, data: bytes) -> Path:
     return path
 
 
+@pytest.mark.parametrize("kill_at", [None, 1, 3])
+async def test_files_that_follow_each_other_become_one_course(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill_at: int | None
+) -> None:
+    """Another codec, another size, then sound alone: all of it, each at its time.
+
+    Half a second is missing between the first two.
+
+    kill_at: the worker is killed when it has made so many segments, in the first or second file.
+    """
+    first = write_source(tmp_path / "1.mp4", seconds=4.5, audio="libopus")
+    write_source(
+        tmp_path / "2.mkv", seconds=8.0, size=(480, 270), video="libvpx", audio="libopus",
+        options={"deadline": "realtime", "cpu-used": "8"},
+    )  # fmt: skip
+    write_source(tmp_path / "3.ogg", seconds=4.0, video=None, audio="libopus")
+    job = Intake.model_validate({
+        "id": "rice", "source": first, "details": {"title": "Rice"},
+        "follows": [{"file": tmp_path / "2.mkv", "start_s": 5.0},
+                    {"file": tmp_path / "3.ogg", "start_s": 13.0}],
+    })  # fmt: skip
+    work = tmp_path / "work"
+    work.mkdir()
+    folder = intake.leave(work, job)
+    killed = asyncio.create_task(_kill_once(monkeypatch, folder, kill_at))
+    async with asyncio.timeout(150):
+        course = await ingest.run(library, folder)
+    await killed
+    await whole(library, course)
+    assert course.duration_s == pytest.approx(17.0, abs=0.1)
+    path = file_of(library, course, course.renditions[0].name)
+    wanted = [1.0, 2.0, 3.0, 4.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0]
+    assert lamp_times(path) == pytest.approx(wanted, abs=STEP_S)
+    assert beep_times(path)[:14] == pytest.approx([*wanted, 14.0, 15.0, 16.0], abs=STEP_S)
+
+
+async def _kill_once(monkeypatch: pytest.MonkeyPatch, folder: Path, segments: int | None) -> None:
+    """SIGKILL for the first worker when it has made so many segments."""
+    if segments is None:
+        return
+    started, processes = asyncio.create_subprocess_exec, []
+
+    async def start(*arguments: str, **how: object) -> asyncio.subprocess.Process:
+        processes.append(await started(*arguments, **how))  # type: ignore[arg-type]
+        return processes[-1]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
+    while len(list((folder / "making").glob("2*/*.m4s"))) < segments:  # noqa: ASYNC110
+        await asyncio.sleep(0.005)
+    processes[0].send_signal(signal.SIGKILL)
+
+
 B_FRAMES = {"bf": "3", "g": "50", "x264-params": "b-pyramid=normal:open-gop=1"}
 
 
@@ -193,7 +245,13 @@ async def test_sound_alone_and_picture_alone(library: Library, tmp_path: Path) -
     assert [one.name for one in course.renditions] == ["sound"]
     beeps = beep_times(file_of(library, course, "sound"))
     assert beeps[:5] == pytest.approx([1.0, 2.0, 3.0, 4.0, 5.0], abs=STEP_S / 2)
-    assert course.poster is None
+    # Its poster shows how it sounds: beeps, and silence between them.
+    poster = await library.attachment("rice", "poster.jpg")
+    with av.open(str(_written(tmp_path / "poster.jpg", poster))) as shown:
+        grey = next(shown.decode(video=0)).to_ndarray(format="gray")
+    assert grey.shape == (360, 640)
+    tall = (grey[90] > 90).sum()
+    assert 0.1 * 640 * 4 / 8 < tall < 0.5 * 640 * 4 / 8
     silent = write_clip(tmp_path / "silent.mp4", frames=60)
     course = await entered(library, silent)
     assert [one.name for one in course.renditions] == ["240p"]

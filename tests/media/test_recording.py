@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from media import fmp4, recording
+from media import fmp4, intake, recording
 from media.cutter import Cutter
 from media.frames import Look
 from media.recording import Recording, RecordingError
@@ -164,6 +164,29 @@ def test_another_codec_is_another_file_that_follows(tmp_path: Path) -> None:
     assert [file.video for file in done.files] == ["H264", "VP8"]
     assert done.files[1].start_s == done.files[0].duration_s
     assert done.duration_s == pytest.approx(12, abs=0.1)
+
+
+def test_a_pause_before_another_codec_is_marked_like_any_other(tmp_path: Path) -> None:
+    """As when a recorder was killed, and the publisher came back as another one."""
+    footage = Footage(Cutter())
+    footage.run(6)
+    footage.away(4)
+    footage.look = Look("VP8", 640, 360)
+    footage.run(6)
+    footage.finish()
+    new(tmp_path)
+    written(tmp_path, footage)
+    done = joined(tmp_path)
+    assert len(done.files) == 2
+    [away] = [gap for gap in done.missing if gap.kind == "away"]
+    assert away.start_s == done.files[1].start_s
+    assert away.duration_s == pytest.approx(4, abs=0.1)
+    job = intake.of_recording(tmp_path)
+    assert (job.source.name, [one.file.name for one in job.follows]) == (
+        "recording-1.mp4", ["recording-2.mp4"],
+    )  # fmt: skip
+    assert job.follows[0].start_s == away.start_s
+    assert [gap.start_s for gap in job.details.missing] == [away.start_s]
 
 
 def test_another_size_of_the_same_codec_stays_in_one_file(tmp_path: Path) -> None:
