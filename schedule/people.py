@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schedule import fields
@@ -76,6 +76,19 @@ async def person_by_login(connection: AsyncConnection, login: str) -> PersonInfo
     if row is None:
         raise NotFound("there is no such person")
     return PersonInfo(*row)
+
+
+async def person_by_email(connection: AsyncConnection, email: str) -> PersonInfo:
+    """The one active person with an address; NotFound, also where it is several people's."""
+    query = (
+        select(*PERSON_COLUMNS)
+        .where(func.lower(Person.email) == email.strip().lower(), Person.active)
+        .limit(2)
+    )
+    rows = (await connection.execute(query)).all() if email.strip() else []
+    if len(rows) != 1:
+        raise NotFound("there is no such person")
+    return PersonInfo(*rows[0])
 
 
 async def people_below(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -23,6 +23,7 @@ from relay.node import Node, NodeConfig
 from schedule.channels import (
     HttpSettings,
     LogChannel,
+    SmsChannel,
     SmtpChannel,
     SmtpSettings,
     WebhookChannel,
@@ -61,7 +62,17 @@ def channels_of(settings: CentreSettings, centre: Centre) -> dict[str, Channel]:
     if settings.webhook_url:
         secret = settings.webhook_secret.get_secret_value()
         made["webhook"] = WebhookChannel(HttpSettings(settings.webhook_url, secret))
+    if settings.sms_url:
+        secret = settings.sms_secret.get_secret_value()
+        wanted = settings.sms_authorization.get_secret_value()
+        headers = {"Authorization": wanted} if wanted else {}
+        made["sms"] = SmsChannel(HttpSettings(settings.sms_url, secret, headers))
     return made or {"log": LogChannel()}
+
+
+def fields_of(channels: Iterable[str]) -> dict[str, str]:
+    """By channel, the field of a person that it sends to."""
+    return {name: "phone" if name == "sms" else "email" for name in channels}
 
 
 async def run(
@@ -76,8 +87,7 @@ async def run(
     centre = await Centre.open(settings.centre, public_url=_public_url(relay), access=config.access)
     try:
         channels = channels_of(settings.centre, centre)
-        by = dict.fromkeys(channels, "email")
-        centre.policy = replace(centre.policy, by=by)
+        centre.policy = replace(centre.policy, by=fields_of(channels))
         node = Node(config)
         recorded = Recordings(node, relay.recordings, relay.record, secret, ingest=room)
         timetables = Timetables(

@@ -10,7 +10,9 @@ from typing import Self
 from relay.access import Access
 from schedule import reminders
 from schedule.store import Store, open_store
+from web.centre import addresses
 from web.centre.limits import Limit
+from web.centre.oidc import CALLBACK, Client, Oidc
 from web.centre.settings import CentreSettings
 from web.centre.signin import Lifetime, Passwords
 
@@ -34,7 +36,8 @@ class Centre:
 
     public_url: where browsers reach it, without a slash at the end. access: the gate of its node,
     which knows the tokens of nodes and stations. clock: aware datetimes. policy: who is reminded
-    when; told: reminders go out through its channels.
+    when; told: reminders go out through its channels. oidc: whose accounts are good here, too.
+    proxies: whose X-Forwarded-For is believed.
     """
 
     store: Store
@@ -45,6 +48,8 @@ class Centre:
     policy: reminders.Policy = field(default_factory=reminders.Policy)
     passwords: Passwords = field(default_factory=Passwords)
     limits: Limits = field(default_factory=Limits)
+    oidc: Oidc | None = None
+    proxies: tuple[addresses.Network, ...] = ()
 
     @classmethod
     async def open(
@@ -60,10 +65,22 @@ class Centre:
         store = await open_store(settings.database)
         base = public_url.rstrip("/")
         policy = reminders.Policy(page_url=f"{base}/centre/occurrence/")
-        return cls(store, settings, base, access, clock, policy, passwords or Passwords())
+        return cls(
+            store,
+            settings,
+            base,
+            access,
+            clock,
+            policy,
+            passwords or Passwords(),
+            oidc=_oidc(settings, base),
+            proxies=tuple(addresses.network(one) for one in settings.trusted_proxies),
+        )
 
     async def close(self) -> None:
-        """Close the database."""
+        """Close the database, and the connections to the provider of accounts."""
+        if self.oidc is not None:
+            await self.oidc.close()
         await self.store.close()
 
     @property
@@ -77,3 +94,15 @@ class Centre:
     def secure(self) -> bool:
         """Whether browsers come by https."""
         return self.public_url.startswith("https://")
+
+
+def _oidc(settings: CentreSettings, base: str) -> Oidc | None:
+    if not settings.oidc_issuer:
+        return None
+    client = Client(
+        settings.oidc_issuer,
+        settings.oidc_client_id,
+        settings.oidc_client_secret.get_secret_value(),
+        settings.oidc_claim,
+    )
+    return Oidc(client, base + CALLBACK)

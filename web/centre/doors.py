@@ -33,6 +33,7 @@ from web.centre.table import (
     Node,
     On,
     Raw,
+    Redirect,
     Route,
     SignedIn,
     Somewhere,
@@ -60,7 +61,7 @@ class NotDone(Exception):
 
 def door(centre: Centre, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """The aiohttp handler of a row."""
-    plain = isinstance(route.answer, Raw) or route.answer is None
+    plain = isinstance(route.answer, Raw | Redirect) or route.answer is None
     adapter = None if plain else TypeAdapter(route.answer)
 
     async def enter(request: web.Request) -> web.StreamResponse:
@@ -180,11 +181,14 @@ def _path(request: web.Request) -> Mapping[str, Any]:
 def _query(route: Route, request: web.Request) -> Any:
     fields = route.query.model_fields if route.query is not None else {}
     known = {field.alias or name for name, field in fields.items()}
+    passes_over = route.query is not None and route.query.model_config.get("extra") == "ignore"
     given: dict[str, str] = {}
     for name, value in request.query.items():
         if name in given:
             raise Invalid(f"{name[:40]!r} is given twice", name[:40])
         if name not in known:
+            if passes_over:
+                continue
             raise Invalid(f"{name[:40]!r} is unknown here", name[:40])
         given[name] = value
     return route.query.model_validate_strings(given) if route.query is not None else None

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from web.centre.models import Problem
 from web.centre.signin import COOKIE
-from web.centre.table import MOST_ID, Anyone, Node, Raw, Route
+from web.centre.table import MOST_ID, Anyone, Node, Raw, Redirect, Route
 
 REF = "#/components/schemas/{model}"
 _HOLE = re.compile(r"{([a-z_]+)(?::[^{}]+)?}")
@@ -28,7 +28,7 @@ def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
     for at, route in enumerate(table):
         if route.body is not None and not isinstance(route.body, Raw):
             adapters.append(((at, "body"), "validation", TypeAdapter(route.body)))
-        if route.answer is not None and not isinstance(route.answer, Raw):
+        if route.answer is not None and not isinstance(route.answer, Raw | Redirect):
             adapters.append(((at, "answer"), "serialization", TypeAdapter(route.answer)))
     adapters.append(("problem", "serialization", TypeAdapter(Problem)))
     found, shared = TypeAdapter.json_schemas(adapters, ref_template=REF)
@@ -127,6 +127,11 @@ def _responses(route: Route, at: int, schemas: Mapping[Any, Any]) -> dict[str, A
     if isinstance(route.answer, Raw):
         content = {route.answer.media_type: {"schema": {"type": "string"}}}
         good: dict[str, Any] = {"description": route.answer.sentence, "content": content}
+    elif isinstance(route.answer, Redirect):
+        good = {
+            "description": route.answer.sentence,
+            "headers": {"Location": {"required": True, "schema": {"type": "string"}}},
+        }
     elif route.answer is None:
         good = {"description": "Done."}
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from web.centre import (
     class_routes,
+    oidc_routes,
     people_routes,
     record_routes,
     roster_routes,
@@ -15,6 +16,7 @@ from web.centre.table import Route
 
 ROUTES: tuple[Route, ...] = (
     *signing.ROUTES,
+    *oidc_routes.ROUTES,
     *tree_routes.ROUTES,
     *people_routes.ROUTES,
     *roster_routes.ROUTES,

@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
+
+from web.centre import addresses
 
 
 def _database(value: str) -> str:
@@ -17,6 +28,19 @@ def _database(value: str) -> str:
     except StoreError as error:
         raise ValueError(str(error)) from None
     return value
+
+
+def _issuer(value: str) -> str:
+    parts = urlsplit(value)
+    here = parts.hostname in ("127.0.0.1", "::1", "localhost")
+    protected = parts.scheme == "https" or (parts.scheme == "http" and here)
+    if value and not (protected and parts.hostname and not parts.query and not parts.fragment):
+        raise ValueError("it must be an https URL, exactly as the provider writes it")
+    return value
+
+
+def _proxy(value: str) -> str:
+    return str(addresses.network(value))
 
 
 class CentreSettings(BaseModel):
@@ -42,6 +66,35 @@ class CentreSettings(BaseModel):
         le=8760,
         description="Hours without a request after which a session ends",
     )
+    trusted_proxies: list[Annotated[str, AfterValidator(_proxy)]] = Field(
+        default=[],
+        max_length=64,
+        description="Proxies in front, as addresses or networks, whose X-Forwarded-For is believed",
+    )
+    # Before the issuer, which needs it.
+    oidc_client_id: str = Field(
+        default="", max_length=500, description="Who the centre is at the provider of accounts"
+    )
+    oidc_client_secret: SecretStr = Field(
+        default=SecretStr(""), description="Its secret there, if it has one"
+    )
+    oidc_claim: str = Field(
+        default="email",
+        pattern=r"^[A-Za-z0-9_.:/-]{1,100}$",
+        description="What people are known by: email, or a claim that is their login here",
+    )
+    oidc_issuer: Annotated[str, AfterValidator(_issuer)] = Field(
+        default="",
+        max_length=300,
+        description="The OpenID provider whose accounts are good here, too; empty: none",
+    )
+
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _has_client(cls, value: str, info: ValidationInfo) -> str:
+        if value and not info.data.get("oidc_client_id"):
+            raise ValueError("it needs oidc_client_id, too")
+        return value
 
     silence_s: int = Field(
         default=900,
@@ -84,6 +137,19 @@ class CentreSettings(BaseModel):
     smtp_user: str = Field(default="", max_length=255, description="Who the mail server knows")
     smtp_password: SecretStr = Field(
         default=SecretStr(""), description="That user's password at the mail server"
+    )
+    sms_url: str = Field(
+        default="",
+        max_length=1000,
+        pattern=r"^(https?://.+)?$",
+        description="The gateway that text messages are posted to as JSON; empty: none are sent",
+    )
+    sms_secret: SecretStr = Field(
+        default=SecretStr(""), description="The secret that signs what is posted to the gateway"
+    )
+    sms_authorization: SecretStr = Field(
+        default=SecretStr(""),
+        description="The Authorization header that the gateway wants, such as Bearer and a key",
     )
     webhook_url: str = Field(
         default="",

@@ -6,6 +6,7 @@ import logging
 
 from aiohttp import web
 from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schedule import audit
 from schedule.errors import Invalid
@@ -69,15 +70,12 @@ async def sign_in(ask: Ask) -> web.Response:
     # Counted before the password is looked at, so that many tries at once are not more tries.
     keys = (
         (centre.limits.by_login, ask.body.login[:100]),
-        (
-            centre.limits.by_address,
-            ask.request.remote or "",
-        ),
+        (centre.limits.by_address, ask.address),
     )
     for limit, key in keys:
         limit.count(key, ask.now)
     if not await centre.passwords.fits(hashed, ask.body.password):
-        log.info("sign-in-refused login=%r address=%s", ask.body.login[:64], ask.request.remote)
+        log.info("sign-in-refused login=%r address=%s", ask.body.login[:64], ask.address)
         raise NotDone(401, "the login or the password is wrong")
     for limit, key in keys:
         limit.forgive(key)
@@ -85,20 +83,34 @@ async def sign_in(ask: Ask) -> web.Response:
         # It may have been changed while the old one was looked at.
         if await signin.password_of(connection, login) != (person_id, hashed):
             raise NotDone(401, "the login or the password is wrong")
-        await signin.end(connection, ask.request.cookies.get(signin.COOKIE, ""))
-        token = await signin.begin(connection, person_id, ask.now)
-        session = await signin.session(connection, token, ask.now, centre.lifetime)
+        session = await enter(ask, connection, person_id)
         if session is None:
             raise NotDone(401, "the login or the password is wrong")
-        await audit.record(connection, ask.now, person_id, "sign in", f"person:{person_id}")
     return _answer(ask, session)
+
+
+async def enter(
+    ask: Ask, connection: AsyncConnection, person_id: int, **detail: str
+) -> signin.Session | None:
+    """Begin a session in place of the one that came along; None for who is not active (any more).
+
+    detail: more about it, for the audit log.
+    """
+    await signin.end(connection, ask.request.cookies.get(signin.COOKIE, ""))
+    token = await signin.begin(connection, person_id, ask.now)
+    session = await signin.session(connection, token, ask.now, ask.centre.lifetime)
+    if session is None:
+        await signin.end(connection, token)
+        return None
+    await audit.record(connection, ask.now, person_id, "sign in", f"person:{person_id}", detail)
+    return session
 
 
 def _demand_patience(ask: Ask, login: str) -> None:
     limits = ask.centre.limits
     wait_s = max(
         limits.by_login.wait_s(login[:100], ask.now),
-        limits.by_address.wait_s(ask.request.remote or "", ask.now),
+        limits.by_address.wait_s(ask.address, ask.now),
     )
     if wait_s:
         raise NotDone(429, f"too many tries, wait {wait_s} seconds", Retry_After=str(wait_s))
@@ -108,6 +120,12 @@ def _answer(ask: Ask, session: signin.Session) -> web.Response:
     response = web.Response(
         text=_as(session).model_dump_json(), content_type="application/json", headers=HEADERS
     )
+    keep_cookie(ask, response, session)
+    return response
+
+
+def keep_cookie(ask: Ask, response: web.Response, session: signin.Session) -> None:
+    """Have the browser keep a session."""
     response.set_cookie(
         signin.COOKIE,
         session.token,
@@ -117,7 +135,6 @@ def _answer(ask: Ask, session: signin.Session) -> web.Response:
         path="/",
         max_age=ask.centre.settings.session_hours * 3600,
     )
-    return response
 
 
 async def who_am_i(ask: Ask) -> SignedInAs:

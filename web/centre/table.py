@@ -20,6 +20,7 @@ from schedule import audit
 from schedule.people import PersonInfo
 from schedule.rights import Action, demand
 from schedule.units import unit
+from web.centre import addresses
 from web.centre.signin import Session
 
 if TYPE_CHECKING:
@@ -67,6 +68,13 @@ class Raw:
     most_bytes: int = 32 * 1024 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """An answer that sends a browser on."""
+
+    sentence: str
+
+
 @dataclass(slots=True)
 class Ask:
     """One request, as a handler sees it, with an open transaction unless its route is `by_itself`.
@@ -96,6 +104,12 @@ class Ask:
     @property
     def person(self) -> PersonInfo:
         return self.session.person
+
+    @property
+    def address(self) -> str:
+        """Where the request comes from, past proxies that are trusted."""
+        forwarded = self.request.headers.getall("X-Forwarded-For", [])
+        return addresses.client(self.request.remote or "", forwarded, self.centre.proxies)
 
     def demand(self, action: Action, path: str) -> None:
         """Refused, unless this person may do this on the unit at `path`."""
@@ -165,7 +179,7 @@ Handler = Callable[[Ask], Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One row. answer: a type that pydantic can write as JSON, a Raw, or None for a 204.
+    """One row. answer: a type that pydantic can write as JSON, a Raw, a Redirect; None for a 204.
 
     by_itself: the handler opens its transactions itself, for work that must not hold one.
     only_reads: a POST that changes nothing. operation: its name, if not the handler's. also:

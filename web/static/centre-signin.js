@@ -1,7 +1,7 @@
 /** Signing in; then on to the page that was asked for. */
 
-import { call } from "./centre-api.js";
-import { byId, t } from "./page.js";
+import { asked, call } from "./centre-api.js";
+import { byId, has, setText, t } from "./page.js";
 
 /** Where to go: a path of the centre and nothing else, whatever the address says. */
 function onward() {
@@ -43,4 +43,16 @@ byId("signin").addEventListener("submit", async (event) => {
   return password.focus();
 });
 
+/* Where somebody comes back from without having been let in. */
+const back = new URLSearchParams(location.search).get("problem");
+if (has(`centre.signin.back.${back}`)) say(t(`centre.signin.back.${back}`));
+
 byId("login").focus();
+
+const { status, body } = await call("/api/signin");
+if (status === 200 && body.oidc) {
+  byId("other").setAttribute("href", asked("/api/signin/oidc", { next: onward() }));
+  setText(byId("other-word"), t("centre.signin.other", { host: body.oidc }));
+  byId("or").hidden = false;
+  byId("other").hidden = false;
+}

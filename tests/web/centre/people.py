@@ -150,6 +150,7 @@ class Browser:
             json=body if data is None else None,
             data=data,
             headers=own | (headers or {}),
+            allow_redirects=False,
         ) as response:
             text = await response.text()
             is_json = response.content_type == "application/json"

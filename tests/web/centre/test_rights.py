@@ -138,6 +138,9 @@ END:VCALENDAR
 
 ROWS: dict[str, Row] = {
     "sign_in": Row("^APOVbsn-", "/api/session", lambda _: {"login": "target", "password": PASSWORD}),
+    "see_ways_in": Row("^APOVbsn-", "/api/signin"),
+    "begin_oidc": Row("^APOVbsn-", "/api/signin/oidc"),
+    "end_oidc": Row("^APOVbsn-", "/api/signin/oidc/callback"),
     "who_am_i": Row(EVERYBODY, "/api/session"),
     "sign_out": Row(EVERYBODY, "/api/session"),
     "change_my_password": Row(EVERYBODY, "/api/me/password", lambda _: {"old": PASSWORD, "new": PASSWORD}),
@@ -216,7 +219,14 @@ ROWS: dict[str, Row] = {
 }  # fmt: skip
 
 # Rows whose thing is not there, or not in the state, when it is allowed.
-NOT_THERE = {"remove_feed", "read_feed", "end_occurrence", "extend_occurrence"}
+NOT_THERE = {
+    "begin_oidc",
+    "end_oidc",
+    "remove_feed",
+    "read_feed",
+    "end_occurrence",
+    "extend_occurrence",
+}
 AT_THE_TOP = {"list_audit", "list_messages", "send_message_again"}
 
 
