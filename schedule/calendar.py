@@ -16,10 +16,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from icalendar import Calendar, Event, vCalAddress, vRecur, vText
+from icalendar import Calendar, Event, Timezone, vCalAddress, vRecur, vText
 from icalendar.timezone.windows_to_olson import WINDOWS_TO_OLSON
 
 from schedule import fields, recurrence, timetable
@@ -134,7 +135,26 @@ def _add(calendar: Calendar, events: Sequence[Event], now: datetime) -> None:
         first = min(start.date() for start in starts) - _ZONE_MARGIN
         # A whole year, so that a feed does not change from day to day.
         last = max(*(start.date() for start in starts), (now + _ZONES_AHEAD).date())
-        calendar.add_missing_timezones(date(first.year, 1, 1), date(last.year + 1, 1, 1))
+        zones = [
+            _definition(name, first.year, last.year)
+            # In one order, so that a feed is the same bytes from every process.
+            for name in sorted(calendar.get_missing_tzids())
+        ]
+        calendar.subcomponents[:0] = [one for one in zones if one is not None]
+
+
+@lru_cache(maxsize=256)
+def _definition(name: str, first_year: int, last_year: int) -> Timezone | None:
+    """The definition of a zone, None for UTC and others that need none; it is not to be changed.
+
+    Working one out takes up to 10 ms, and each invitation has one.
+    """
+    try:
+        return Timezone.from_tzid(
+            name, first_date=date(first_year, 1, 1), last_date=date(last_year + 1, 1, 1)
+        )
+    except ValueError:
+        return None
 
 
 def _events(

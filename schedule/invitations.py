@@ -6,7 +6,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, and_, case, delete, func, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    String,
+    and_,
+    case,
+    cast,
+    delete,
+    func,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schedule import fields
@@ -15,7 +27,7 @@ from schedule.clashes import Reach, Reaches
 from schedule.errors import Conflict, Invalid, NotFound
 from schedule.steps import note_once
 from schedule.store import upsert
-from schedule.tables import Invitation, Occurrence, Series, Unit
+from schedule.tables import Invitation, Occurrence, Series, Step, Unit
 from schedule.units import past
 
 
@@ -85,8 +97,17 @@ async def invite(connection: AsyncConnection, occurrence_id: int) -> int:
     return await connection.scalar(count.select_from(Invitation)) or 0
 
 
-async def invite_ahead(connection: AsyncConnection, now: datetime, ahead: timedelta) -> list[int]:
-    """Invite to all that begins within `ahead`, each once for every state of its plan; which."""
+async def invite_ahead(
+    connection: AsyncConnection, now: datetime, ahead: timedelta, most: int = 1_000_000
+) -> list[int]:
+    """Invite to what begins within `ahead`, each once for every state of its plan; to which.
+
+    most: how many at once. When so many are returned there may be more.
+    """
+    noted = select(Step.step).where(
+        Step.occurrence_id == Occurrence.id,
+        Step.step == literal("invite ") + cast(Series.revision, String),
+    )
     coming = await connection.execute(
         select(Occurrence.id, Series.revision)
         .join(Series, Series.id == Occurrence.series_id)
@@ -94,8 +115,10 @@ async def invite_ahead(connection: AsyncConnection, now: datetime, ahead: timede
             Occurrence.state == "planned",
             Occurrence.starts_at > now,
             Occurrence.starts_at <= now + ahead,
+            ~noted.exists(),
         )
         .order_by(Occurrence.starts_at)
+        .limit(most)
     )
     invited = []
     for occurrence_id, revision in coming.all():

@@ -9,6 +9,7 @@ centre ten minutes before a lesson does not get the reminder of the day before.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -224,13 +225,18 @@ async def send_invitations(
     info = await series(connection, row.series_id)
     names = await names_of(connection, [info])
     organisers = [one for one in await responsible(connection, row.unit_id) if one.email]
-    calendars = {
-        person.id: calendar.invitation(
-            info, names, now, (row.name, organisers[0].email), (person.name, person.email)
-        ).decode()
-        for person in people
-        if organisers and person.email
-    }
+
+    def written() -> dict[int, str]:
+        return {
+            person.id: calendar.invitation(
+                info, names, now, (row.name, organisers[0].email), (person.name, person.email)
+            ).decode()
+            for person in people
+            if organisers and person.email
+        }
+
+    # A class may have thousands to invite, each with a calendar file of their own.
+    calendars = await asyncio.to_thread(written)
     values = {
         "title": row.title,
         "unit": row.name,

@@ -162,7 +162,8 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
             "journal_mode = WAL",
             "synchronous = FULL",
             "foreign_keys = ON",
-            "cache_size = -65536",  # 64 MiB
+            # 16 MiB for each connection, of which there may be fifteen; the rest is the system's.
+            "cache_size = -16384",
             "temp_store = MEMORY",
         ):
             cursor.execute(f"PRAGMA {pragma}")

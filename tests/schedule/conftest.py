@@ -94,6 +94,17 @@ async def fresh(source: Source, path: Path, template: str = "tables") -> str:
     return source.url(name)
 
 
+async def wipe(source: Source, database: str) -> None:
+    """Take a database away as a disaster does, and make an empty one of that name."""
+    if isinstance(source, Path):
+        for end in ("", "-wal", "-shm"):
+            Path(database + end).unlink(missing_ok=True)
+        return
+    name = database_url(database).database
+    await _execute(source.url("postgres"), f"DROP DATABASE {name}")
+    await _execute(source.url("postgres"), f"CREATE DATABASE {name}")
+
+
 @pytest.fixture
 async def empty_database(source: Source, folder: Path) -> str:
     """The `database` setting of a database without tables."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import insert, text
@@ -16,6 +16,7 @@ from schedule.tables import (
     Base,
     Occurrence,
     Person,
+    Role,
     Series,
     Site,
     Station,
@@ -52,8 +53,11 @@ class Size:
 SMALL = Size(5, 20, 200, 1_000, 200, 20_000)
 
 
-async def build(store: Store, size: Size) -> None:
-    """Units, a site in each county, stations, presenters, and a week full of plans."""
+async def build(store: Store, size: Size, monday_9: datetime = MONDAY_9) -> None:
+    """Units, a site in each county, stations, people with a role, and a week full of plans.
+
+    monday_9: nine o'clock on the Monday of that week, as a wall clock. p1 administers everything.
+    """
     rng = random.Random(5)
     async with store.writing() as connection:
         units = _units(size)
@@ -65,7 +69,7 @@ async def build(store: Store, size: Size) -> None:
         ]
         await insert_many(connection, insert(Site), sites)
         stations = [
-            {"unit_id": counties[n % len(counties)], "code": f"S{n}", "name": f"Station {n}"}
+            {"unit_id": counties[n % len(counties)], "code": f"s{n}", "name": f"Station {n}"}
             for n in range(size.stations)
         ]
         await insert_many(connection, insert(Station), stations)
@@ -78,7 +82,13 @@ async def build(store: Store, size: Size) -> None:
             for n in range(1, 501)
         ]  # fmt: skip
         await insert_many(connection, insert(Person), people)
-        series, audiences, occurrences = _week(size, units, rng)
+        roles = [
+            {"person_id": one["id"], "unit_id": one["unit_id"], "role": "operator"}
+            for one in people
+        ]
+        roles.append({"person_id": 1, "unit_id": 1, "role": "administrator"})
+        await insert_many(connection, insert(Role), roles)
+        series, audiences, occurrences = _week(size, units, monday_9, rng)
         await insert_many(connection, insert(Series), series)
         await insert_many(connection, insert(Audience), audiences)
         await insert_many(connection, insert(Occurrence), occurrences)
@@ -131,7 +141,7 @@ def _units(size: Size) -> list[dict[str, Any]]:
 
 
 def _week(
-    size: Size, units: list[dict[str, Any]], rng: random.Random
+    size: Size, units: list[dict[str, Any]], monday_9: datetime, rng: random.Random
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
     """Meetings and classes from Monday to Friday, eight to six; few for all, most for counties."""
     series, audiences, occurrences = [], [], []
@@ -144,7 +154,7 @@ def _week(
     for number in range(1, size.occurrences + 1):
         rank = rng.choices((0, 1, 2, 3), (1, 10, 30, 60))[0]
         unit = rng.choice(tops[rank])
-        starts = MONDAY_9 + timedelta(days=rng.randrange(5), minutes=15 * rng.randrange(-4, 36))
+        starts = monday_9 + timedelta(days=rng.randrange(5), minutes=15 * rng.randrange(-4, 36))
         series.append(
             {
                 "id": number, "uid": f"{number}@x", "kind": "course", "source": "live",
@@ -169,8 +179,11 @@ def _week(
     return series, audiences, occurrences
 
 
-async def attend(store: Store, size: Size) -> int:
-    """Attendance rows of all classes, over twenty days, with the sums of the days; how many."""
+async def attend(store: Store, size: Size, first_day: int = FIRST_DAY) -> int:
+    """Attendance rows of all classes, over twenty days, with the sums of the days; how many.
+
+    first_day: of these days, as 20260301.
+    """
     per_class = size.attended // size.occurrences
     columns = [column.name for column in Base.metadata.tables["attendance"].columns]
 
@@ -178,7 +191,7 @@ async def attend(store: Store, size: Size) -> int:
         """In the order of the columns: occurrence, unit, attendee, day, people, seconds, first."""
         found = []
         for occurrence in range(first, past):
-            day = FIRST_DAY + occurrence % 20
+            day = first_day + occurrence % 20
             for n in range(per_class):
                 unit, live_s = size.county(occurrence * 7 + n), 1800 + (n * 7) % 900
                 # More attendees than counties: the later ones are stations.

@@ -59,9 +59,14 @@ def loops(
         now = clock()
         async with store.writing() as connection:
             await bookings.roll_on(connection, now)
-        async with store.writing() as connection:
-            for id in await invitations.invite_ahead(connection, now, INVITE_AHEAD):
-                await reminders.send_invitations(connection, id, now, centre.policy)
+        # One class at a time: who waits to write, a joining county too, waits for one at most.
+        while True:
+            async with store.writing() as connection:
+                invited = await invitations.invite_ahead(connection, now, INVITE_AHEAD, most=1)
+                for id in invited:
+                    await reminders.send_invitations(connection, id, now, centre.policy)
+            if not invited:
+                break
         async with store.writing() as connection:
             await leases.sweep(connection, now - KEEP_LEASES)
             await signin.sweep(connection, now, centre.lifetime)

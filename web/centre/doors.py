@@ -35,7 +35,6 @@ from web.centre.table import (
     Raw,
     Redirect,
     Route,
-    SignedIn,
     Somewhere,
 )
 
@@ -88,19 +87,27 @@ async def _do(centre: Centre, route: Route, request: web.Request) -> Any:
     if isinstance(route.who, Node):
         grant = centre.access.check(request.headers.get("Authorization"))
         grant.require_relay()
-    elif isinstance(route.who, SignedIn | On | Somewhere):
+    elif route.changes and not isinstance(route.who, Anyone):
+        # Before a body is read from whoever it may be.
         async with centre.store.reading() as connection:
             session = await _session(ask, connection)
-        if route.changes:
-            demand_ours(centre, request)
-            _demand_token(session, request)
+        demand_ours(centre, request)
+        _demand_token(session, request)
         await _touch(ask, session)
     elif route.changes:
         demand_ours(centre, request)
     ask.body = await _body(route, request)
-    async with _transaction(centre, route) as connection:
+    answer = await _handled(ask, route)
+    if ask.signed_in is not None and not route.changes:
+        # After its transaction: each request has one connection to the database at a time.
+        await _touch(ask, ask.signed_in)
+    return answer
+
+
+async def _handled(ask: Ask, route: Route) -> Any:
+    async with _transaction(ask.centre, route) as connection:
         if not isinstance(route.who, Anyone | Node):
-            # Again, in the transaction of the change: roles may have been taken away meanwhile.
+            # In the transaction of the change: roles may have been taken away a moment ago.
             ask.signed_in = await _session(ask, connection)
         ask.transaction = connection
         if isinstance(route.who, On):

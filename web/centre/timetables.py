@@ -13,7 +13,7 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
@@ -31,6 +31,7 @@ from relay.node import Node
 from schedule import agenda, bookings
 from schedule.agenda import OccurrenceInfo, Whose
 from schedule.clashes import Reach, Reaches
+from schedule.rights import lineage
 from schedule.store import Store
 from schedule.tables import Station, Unit
 from web.library import LibraryRoom
@@ -67,55 +68,78 @@ class Place:
     time_zone: str
 
 
-def reached(place: Place, audience: Sequence[Reach]) -> bool:
-    """Whether a station is in an audience."""
-    for one in audience:
-        match one.kind:
-            case Reaches.STATION:
-                hit = one.target_id == place.id
-            case Reaches.UNIT:
-                hit = one.target_id == place.unit_id
-            case Reaches.SUBTREE:
-                hit = place.path.startswith(one.path)
-            case _:
-                hit = False
-        if hit:
-            return True
-    return False
+class Reached:
+    """Which series each station is asked to, looked up and not searched for.
+
+    A country has 50,000 stations and 2,000 series: each with each would be 100 million questions.
+    """
+
+    def __init__(self, audiences: Mapping[int, Sequence[Reach]]) -> None:
+        """audiences: by series."""
+        self._below: dict[str, set[int]] = {}
+        self._units: dict[int, set[int]] = {}
+        self._stations: dict[int, set[int]] = {}
+        for series_id, audience in audiences.items():
+            for one in audience:
+                match one.kind:
+                    case Reaches.STATION:
+                        self._stations.setdefault(one.target_id, set()).add(series_id)
+                    case Reaches.UNIT:
+                        self._units.setdefault(one.target_id, set()).add(series_id)
+                    case Reaches.SUBTREE:
+                        self._below.setdefault(one.path, set()).add(series_id)
+                    case _:
+                        pass
+        self._of_unit: dict[int, frozenset[int]] = {}
+
+    def series_of(self, place: Place) -> frozenset[int]:
+        """The series that have this station in their audience."""
+        known = self._of_unit.get(place.unit_id)
+        if known is None:
+            found = set(self._units.get(place.unit_id, ()))
+            for path in lineage(place.path):
+                found |= self._below.get(path, set())
+            known = self._of_unit[place.unit_id] = frozenset(found)
+        own = self._stations.get(place.id)
+        return known | own if own else known
 
 
-def items(found: Sequence[OccurrenceInfo], since: datetime, replay: timedelta) -> list[Item]:
-    """What a station plays of the occurrences that concern it, in order of time."""
+def items_of(one: OccurrenceInfo, replay: timedelta) -> list[Item]:
+    """What a station plays of an occurrence that concerns it."""
     made: list[Item] = []
-    for one in found:
-        length_s = int((one.ends_at - one.starts_at).total_seconds())
-        duration_s = max(1, min(MAX_ITEM_S, length_s))
-        title = "".join(c if c.isprintable() else " " for c in one.title).strip()[:200] or "-"
-        course = one.course if _ID.fullmatch(one.course) else None
-        if one.source == "live" and one.state != "missed":
-            made.append(
-                Item(
-                    id=stream_of(one.id), title=title, kind=Kind.LIVE, starts_at=one.starts_at,
-                    duration_s=duration_s, stream=stream_of(one.id), priority=LIVE,
-                )
-            )  # fmt: skip
-        elif one.source != "live" and course is not None:
-            made.append(
-                Item(
-                    id=f"course-{one.id}", title=title, kind=Kind.COURSE, starts_at=one.starts_at,
-                    duration_s=duration_s, course=course, priority=RECORDED,
-                )
-            )  # fmt: skip
-        if one.source == "live" and course is not None and replay:
-            made.append(
-                Item(
-                    id=f"replay-{one.id}", title=title, kind=Kind.COURSE,
-                    starts_at=one.starts_at + replay, duration_s=duration_s, course=course,
-                    priority=REPLAY,
-                )
-            )  # fmt: skip
-    made = [one for one in made if one.starts_at + timedelta(seconds=one.duration_s) > since]
-    return sorted(made, key=lambda one: (one.starts_at, one.id))[:MOST_ITEMS]
+    length_s = int((one.ends_at - one.starts_at).total_seconds())
+    duration_s = max(1, min(MAX_ITEM_S, length_s))
+    title = "".join(c if c.isprintable() else " " for c in one.title).strip()[:200] or "-"
+    course = one.course if _ID.fullmatch(one.course) else None
+    if one.source == "live" and one.state != "missed":
+        made.append(
+            Item(
+                id=stream_of(one.id), title=title, kind=Kind.LIVE, starts_at=one.starts_at,
+                duration_s=duration_s, stream=stream_of(one.id), priority=LIVE,
+            )
+        )  # fmt: skip
+    elif one.source != "live" and course is not None:
+        made.append(
+            Item(
+                id=f"course-{one.id}", title=title, kind=Kind.COURSE, starts_at=one.starts_at,
+                duration_s=duration_s, course=course, priority=RECORDED,
+            )
+        )  # fmt: skip
+    if one.source == "live" and course is not None and replay:
+        made.append(
+            Item(
+                id=f"replay-{one.id}", title=title, kind=Kind.COURSE,
+                starts_at=one.starts_at + replay, duration_s=duration_s, course=course,
+                priority=REPLAY,
+            )
+        )  # fmt: skip
+    return made
+
+
+def in_order(found: Iterable[Item], since: datetime) -> tuple[Item, ...]:
+    """What is not over by then, in order of time, as many as a timetable holds."""
+    coming = [one for one in found if one.starts_at + timedelta(seconds=one.duration_s) > since]
+    return tuple(sorted(coming, key=lambda one: (one.starts_at, one.id))[:MOST_ITEMS])
 
 
 class Book(Protocol):
@@ -312,13 +336,18 @@ def _by_station(
     replay: timedelta,
 ) -> dict[str, tuple[Place, tuple[Item, ...]]]:
     """Stations of one unit mostly play the same: worked out once for each set of series."""
+    by_series: dict[int, list[Item]] = {}
+    for one in found:
+        by_series.setdefault(one.series_id, []).extend(items_of(one, replay))
+    reached = Reached(audiences)
     made: dict[frozenset[int], tuple[Item, ...]] = {}
     planned = {}
     for place in places:
-        series = frozenset(id for id, audience in audiences.items() if reached(place, audience))
+        series = reached.series_of(place)
         if series not in made:
-            concerned = [one for one in found if one.series_id in series]
-            made[series] = tuple(items(concerned, since, replay))
+            made[series] = in_order(
+                (item for id in series for item in by_series.get(id, ())), since
+            )
         planned[place.code] = (place, made[series])
     return planned
 

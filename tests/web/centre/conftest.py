@@ -6,16 +6,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 
-from relay.access import Access
 from tests.schedule.conftest import Source as Source
 from tests.schedule.conftest import folder, fresh, postgres_server, sqlite_folder
 from tests.schedule.network import Network, load
-from tests.web.centre.people import KEY, PASSWORDS, Browser, Clock, give_passwords
-from web.centre import app as centre_app
+from tests.web.centre.house import opened, served
+from tests.web.centre.people import Browser, Clock, give_passwords
 from web.centre.centre import Centre
-from web.centre.settings import CentreSettings
 
 __all__ = ["folder", "postgres_server", "sqlite_folder"]
 
@@ -35,16 +32,9 @@ def clock() -> Clock:
 @pytest.fixture
 async def centre(source: Source, folder: Path, clock: Clock) -> AsyncIterator[Centre]:
     database = await fresh(source, folder / "network.db", "network")
-    opened = await Centre.open(
-        CentreSettings(database=database),
-        public_url="http://centre.example",
-        access=Access([KEY.public_key()], open_to_all=False),
-        clock=clock,
-        passwords=PASSWORDS,
-    )
-    await give_passwords(opened.store)
-    yield opened
-    await opened.close()
+    async with opened(database, clock) as one:
+        await give_passwords(one.store)
+        yield one
 
 
 @pytest.fixture
@@ -54,15 +44,8 @@ async def network(centre: Centre) -> Network:
 
 @pytest.fixture
 async def url(centre: Centre) -> AsyncIterator[str]:
-    app = web.Application()
-    centre_app.add(app, centre)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    yield f"http://{host}:{port}"
-    await runner.cleanup()
+    async with served(centre) as where:
+        yield where
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from argon2 import PasswordHasher
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from sqlalchemy import update
+from yarl import URL
 
 from relay import __version__
 from relay.access import issue
@@ -23,7 +24,7 @@ from schedule.tables import Person
 from tests.schedule.network import NOW
 from web.centre.openapi import document
 from web.centre.routes import ROUTES
-from web.centre.signin import Passwords
+from web.centre.signin import COOKIE, Passwords
 
 PASSWORD = "correct horse battery"
 # As cheap as argon2 can be: what is tested is that it is asked.
@@ -130,6 +131,11 @@ class Browser:
     @property
     def cookie(self) -> str:
         return next((one.value for one in self._http.cookie_jar), "")
+
+    def take(self, cookie: str, csrf: str) -> None:
+        """Go on with the session of another browser."""
+        self._http.cookie_jar.update_cookies({COOKIE: cookie}, URL(self.url))
+        self.csrf = csrf
 
     async def ask(
         self,

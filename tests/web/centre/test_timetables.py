@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from media.programme import Kind
+from media.programme import Item, Kind
 from schedule.agenda import OccurrenceInfo
 from schedule.clashes import Reach, Reaches
 from schedule.errors import Invalid
 from schedule.store import open_store
 from web import person
 from web.centre import signin
-from web.centre.timetables import Place, items, reached
+from web.centre.timetables import Place, Reached, in_order, items_of
 
 START = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -24,6 +24,10 @@ CLASS = OccurrenceInfo(
     "Asia/Shanghai", None, None, "planned", "",
 )  # fmt: skip
 STATION = Place(9, "box-9", 4, "1/2/4/", "Asia/Shanghai")
+
+
+def items(found: list[OccurrenceInfo], since: datetime, replay: timedelta) -> list[Item]:
+    return list(in_order((item for one in found for item in items_of(one, replay)), since))
 
 
 def test_a_live_class_is_played_live_and_its_recording_a_day_later() -> None:
@@ -66,7 +70,17 @@ def test_what_is_over_is_left_out() -> None:
     ],
 )
 def test_which_stations_an_audience_means(reach: Reach, hit: bool) -> None:
-    assert reached(STATION, [reach]) is hit
+    found = Reached({1: [Reach(Reaches.UNIT, 77, "1/77/")], 2: [reach]}).series_of(STATION)
+    assert found == ({2} if hit else set())
+
+
+def test_stations_of_one_unit_differ_where_one_of_them_is_named() -> None:
+    reached = Reached(
+        {1: [Reach(Reaches.SUBTREE, 1, "1/")], 2: [Reach(Reaches.STATION, 9, "1/2/4/")]}
+    )
+    assert reached.series_of(replace(STATION, id=8)) == {1}
+    assert reached.series_of(STATION) == {1, 2}
+    assert reached.series_of(replace(STATION, id=8)) == {1}
 
 
 async def test_the_first_administrator_can_sign_in_and_get_another_password(tmp_path: Path) -> None:
