@@ -26,7 +26,8 @@ class Question:
 
 
 def questions(document: Mapping[str, Any], known: Mapping[str, Sequence[str]]) -> list[Question]:
-    """All GETs of an OpenAPI document, with every known value of what they need.
+    """All GETs of an OpenAPI document that answer something, with every known value of what they
+    need.
 
     known: values by the name of a parameter, or of "operation.parameter" where it is not the same
     everywhere. What need not be said is left out, and then said, one after the other, with the
@@ -36,7 +37,7 @@ def questions(document: Mapping[str, Any], known: Mapping[str, Sequence[str]]) -
     return [
         question
         for path, methods in document["paths"].items()
-        if "get" in methods
+        if "200" in methods.get("get", {"responses": ()})["responses"]
         for question in _of(path, methods["get"], known)
     ]
 
