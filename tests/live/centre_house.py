@@ -69,8 +69,17 @@ async def house(folder: Path) -> AsyncIterator[House]:
         await centre.close()
 
 
+# A colour that is on its way from one to the other has a contrast that nobody sees for long.
+SETTLED = """
+Promise.all(document.getAnimations()
+  .filter((one) => Number.isFinite(one.effect?.getComputedTiming().endTime))
+  .map((one) => one.finished.catch(() => null))).then(() => null)
+"""
+
+
 async def barriers(page: Page) -> list[str]:
-    """What axe finds serious or critical on the page as it is now, in words."""
+    """What axe finds serious or critical on the page once its transitions have ended, in words."""
+    await page.evaluate(SETTLED)
     await page.evaluate(AXE.read_text(encoding="utf-8"))
     found: dict[str, Any] = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     assert found["passes"], "axe looked at nothing"
