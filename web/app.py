@@ -31,6 +31,7 @@ from web import (
 from web.cache_settings import CacheSettings
 from web.library import LibraryRoom
 from web.recordings import Recordings
+from web.room.hub import Hub
 from web.workers import Team
 
 log = logging.getLogger("web.app")
@@ -48,6 +49,7 @@ def build_app(
     county: County | None = None,
     mount: Callable[[web.Application], None] | None = None,
     attendee: str = "",
+    rooms: Hub | None = None,
 ) -> web.Application:
     """The node's signalling and API (`relay.endpoints`), its courses and its pages as one app.
 
@@ -55,7 +57,8 @@ def build_app(
     `cache` says what a node below another keeps of the courses that pass through it; a node that
     has none above it has the library in `room`. `county` is the open book of the stations that
     belong to this node, if it has any. `mount` adds what else the process has. `attendee` is who
-    a viewer without a name is in the attendance of a class.
+    a viewer without a name is in the attendance of a class. `rooms` has the events of the meetings;
+    a node that is not the centre makes its own.
     """
     app = web.Application(middlewares=[team.front] if team is not None else [])
     endpoints.add_routes(app, node)
@@ -73,6 +76,7 @@ def build_app(
     elif room is not None:
         courses.add(app, room, node.config.access)
         uploads.add(app, room, node.config.access)
+    (rooms or Hub(node)).add(app)
     rendered = pages.add_pages(app, node)
     course_pages.add(app, rendered, node.config.access)
     if county is not None:
@@ -98,6 +102,7 @@ async def serve(
     county: County | None = None,
     mount: Callable[[web.Application], None] | None = None,
     attendee: str = "",
+    rooms: Hub | None = None,
 ) -> None:
     """Runs a node until SIGTERM, SIGINT or a drain, then stops it cleanly.
 
@@ -122,7 +127,7 @@ async def serve(
     # Media first: a node that answers on HTTP can take a publisher at once.
     await node.start()
     runner = web.AppRunner(
-        build_app(node, team, recorded, cache, room, county, mount, attendee),
+        build_app(node, team, recorded, cache, room, county, mount, attendee, rooms),
         access_log=None,
         shutdown_timeout=0.5,
     )

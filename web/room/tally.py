@@ -1,0 +1,496 @@
+"""Counting the answers of a poll over the tree, each exactly once (pure).
+
+A node counts the answers of its own clients as an *incarnation* (its id and a number) and reports
+its sum as (n, counts): n grows by one with each report. Above it, sums are kept by incarnation and
+merged by the largest n, so that it does not matter by which ways, or how often, a report comes.
+
+A client gets a receipt at once: (incarnation, n of the report that will hold its answer). It tells
+the node that it has it (`have`); seats that have not said so when the report is cut are named in
+it (*doubtful*), so that the root can tell whether an answer without a receipt is counted.
+
+A client that comes to another node shows its receipt, and that node asks the root:
+
+* The root has that incarnation's report n, or the seat is among its doubtful ones: it is counted.
+* The incarnation has gone: the root *closes* it at k, the last report that it has, and takes none
+  of it any more. n > k was never counted, so the asking node counts it (the seat is *claimed*).
+* A closed incarnation that was only cut off comes back: its node is told k and who was claimed. It
+  goes on as a new incarnation that holds the answers after k but for the claimed ones, all named
+  as doubtful, since their clients hold receipts of the closed one. The root takes the new one only
+  when it has left out all that were claimed.
+
+An answer is final: the first one of a seat counts. `tests/web/room/test_tally_network.py` proves
+the count with a seeded network, kills and partitions.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+GRACE_S: Final = 5.0
+"""An incarnation that nobody has had for so long is closed when a client asks for it. Reports need
+a second per hop."""
+WAIT_S: Final = 15.0
+"""So long a claim waits for the report of an incarnation that is there."""
+CLOSE_EVERY_S: Final = 2.0
+"""At most so often is an incarnation closed that is still there: its node counts anew then."""
+FORGET_CLAIM_S: Final = 30.0
+ASK_EVERY_S: Final = 2.0
+MOST_CLAIMS: Final = 50_000
+MOST_SEATS: Final = 100_000
+"""Seats of one poll at one node; more are refused."""
+MOST_CLOSED: Final = 50_000
+MOST_STEPS: Final = 64
+
+
+def seat_key(poll: int, seat: str) -> str:
+    """A seat as the tree knows it in one poll: 11 characters, which no other poll shares."""
+    digest = hashlib.sha256(f"{poll}|{seat}".encode()).digest()
+    return base64.urlsafe_b64encode(digest[:8]).decode().rstrip("=")
+
+
+def node_of(incarnation: str) -> str:
+    """The id of the node whose incarnation this is."""
+    return incarnation.partition(".")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The report of an incarnation that holds an answer. n: from 1, 0 is not known."""
+
+    incarnation: str
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """What an incarnation has counted up to its report n.
+
+    doubtful: seats in it whose clients may not know. continues: the closed incarnation that this
+    one goes on with and how many claimed seats of that it has left out.
+    """
+
+    n: int
+    counts: tuple[int, ...]
+    doubtful: frozenset[str] = frozenset()
+    continues: tuple[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A node asks whether a seat's answer is counted.
+
+    asker: the incarnation that would count it. turn: which of the asker's questions this is; a
+    client that has left and come back with another receipt is another one.
+    """
+
+    seat: str
+    incarnation: str
+    n: int
+    asker: str
+    turn: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer to a claim. receipt: where it is counted; None: the asker is to count it."""
+
+    seat: str
+    asker: str
+    turn: int
+    receipt: Receipt | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """An incarnation is closed at report k, which had these counts.
+
+    claimed: seats that others count, in the order in which they were claimed.
+    """
+
+    incarnation: str
+    k: int
+    counts: tuple[int, ...]
+    claimed: tuple[str, ...]
+
+
+class Booth:
+    """One poll at one node: the answers of its own clients."""
+
+    def __init__(self, poll: int, node_id: str, options: int) -> None:
+        self.poll = poll
+        self.options = options
+        self._node_id = node_id
+        self._generation = 0
+        self._n = 0
+        self._counts = [0] * options
+        self._changed = False
+        # Seat -> (generation, report, choice); where it is counted elsewhere, -> receipt.
+        self._seats: dict[str, tuple[int, int, int]] = {}
+        self._elsewhere: dict[str, Receipt] = {}
+        self._fresh: set[str] = set()
+        self._barred: dict[str, str] = {}
+        self._continues: tuple[str, int] | None = None
+
+    @property
+    def incarnation(self) -> str:
+        """Under which name this node counts now."""
+        return self._name(self._generation)
+
+    def _name(self, generation: int) -> str:
+        return f"{self._node_id}.{generation}"
+
+    def receipt(self, seat: str) -> Receipt | None:
+        """Where a seat's answer is counted, None if it has none that is known here."""
+        found = self._seats.get(seat)
+        if found is not None:
+            return Receipt(self._name(found[0]), found[1])
+        return self._elsewhere.get(seat)
+
+    def choice(self, seat: str) -> int | None:
+        """What a seat that is counted here answered."""
+        found = self._seats.get(seat)
+        return None if found is None else found[2]
+
+    def barred(self, seat: str) -> str:
+        """The closed incarnation of this node in which a seat was claimed by another node; or "".
+
+        Such a seat is not counted before the root was asked.
+        """
+        return self._barred.get(seat, "")
+
+    def full(self) -> bool:
+        """Whether no more seats are taken."""
+        return len(self._seats) + len(self._elsewhere) >= MOST_SEATS
+
+    def count(self, seat: str, choice: int) -> Receipt:
+        """Count an answer, or find that it is counted; the receipt to give for it."""
+        known = self.receipt(seat)
+        if known is not None:
+            return known
+        self._barred.pop(seat, None)
+        self._seats[seat] = (self._generation, self._n + 1, choice)
+        self._counts[choice] += 1
+        self._fresh.add(seat)
+        self._changed = True
+        return Receipt(self.incarnation, self._n + 1)
+
+    def have(self, seat: str) -> None:
+        """The client has its receipt."""
+        self._fresh.discard(seat)
+
+    def elsewhere(self, seat: str, receipt: Receipt) -> None:
+        """The root says that another incarnation has counted this seat."""
+        if seat not in self._seats:
+            self._elsewhere[seat] = receipt
+
+    def cut(self) -> Sum | None:
+        """The next report, None when nothing has changed."""
+        if not self._changed:
+            return None
+        self._changed = False
+        self._n += 1
+        doubtful = frozenset(self._fresh)
+        self._fresh.clear()
+        return Sum(self._n, tuple(self._counts), doubtful, self._continues)
+
+    def fence(self, fence: Fence) -> tuple[list[str], dict[str, int]]:
+        """This node's incarnation was closed.
+
+        Returns the seats that have another receipt now, and those that were counted here and are
+        not any more, since another node claimed them, with their choices.
+        """
+        if fence.incarnation == self.incarnation:
+            return self._go_on(fence)
+        before, left_out = self._continues or ("", 0)
+        if fence.incarnation != before or len(fence.claimed) <= left_out:
+            return [], {}
+        taken = {}
+        for seat in fence.claimed[left_out:]:
+            self._barred[seat] = fence.incarnation
+            found = self._seats.get(seat)
+            if found is not None and found[0] == self._generation:
+                del self._seats[seat]
+                self._counts[found[2]] -= 1
+                self._fresh.discard(seat)
+                taken[seat] = found[2]
+        self._continues = (before, len(fence.claimed))
+        self._changed = True
+        return [], taken
+
+    def _go_on(self, fence: Fence) -> tuple[list[str], dict[str, int]]:
+        """Count what the closed incarnation's reports after k held, as a new one."""
+        old, claimed = self._generation, set(fence.claimed)
+        self._generation += 1
+        self._n = 0
+        self._counts = [0] * self.options
+        self._fresh.clear()
+        moved, taken = [], {}
+        for seat, (generation, n, choice) in list(self._seats.items()):
+            if generation != old or n <= fence.k:
+                continue
+            if seat in claimed:
+                del self._seats[seat]
+                taken[seat] = choice
+                continue
+            self._seats[seat] = (self._generation, 1, choice)
+            self._counts[choice] += 1
+            self._fresh.add(seat)
+            moved.append(seat)
+        self._barred.update((seat, fence.incarnation) for seat in fence.claimed)
+        self._continues = (fence.incarnation, len(fence.claimed))
+        # Even when empty: it tells the root that nothing else of the closed one will come.
+        self._changed = True
+        return moved, taken
+
+
+class Sums:
+    """The sums of a poll by incarnation, as a node above has them."""
+
+    def __init__(self) -> None:
+        self.by_incarnation: dict[str, Sum] = {}
+        self._changed: dict[str, set[str]] = {}
+        self._closed: dict[str, int] = {}
+
+    def fence(self, fence: Fence) -> None:
+        """An incarnation was closed: what was counted after that is no part of its sum."""
+        known = self.by_incarnation.get(fence.incarnation)
+        self._closed[fence.incarnation] = fence.k
+        if known is not None and known.n > fence.k:
+            cut = Sum(fence.k, fence.counts, frozenset(), known.continues)
+            self.by_incarnation[fence.incarnation] = cut
+            self._changed.pop(fence.incarnation, None)
+
+    def take(self, incarnation: str, told: Sum) -> None:
+        """Merge a report; of two the one with the larger n holds, doubtful seats are joined."""
+        if told.n > self._closed.get(incarnation, told.n):
+            return
+        known = self.by_incarnation.get(incarnation)
+        new = told.doubtful if known is None else told.doubtful - known.doubtful
+        if known is not None and told.n <= known.n:
+            told = known
+            if not new:
+                return
+        doubtful = new if known is None else known.doubtful | new
+        self.by_incarnation[incarnation] = Sum(told.n, told.counts, doubtful, told.continues)
+        self._changed.setdefault(incarnation, set()).update(new)
+
+    def changes(self) -> dict[str, Sum]:
+        """What has changed since this was asked last, with the doubtful seats that are new."""
+        found = {
+            incarnation: Sum(one.n, one.counts, frozenset(new), one.continues)
+            for incarnation, new in self._changed.items()
+            for one in [self.by_incarnation[incarnation]]
+        }
+        self._changed = {}
+        return found
+
+    def all_again(self) -> None:
+        """Another parent: all is told again."""
+        self._changed = {i: set(one.doubtful) for i, one in self.by_incarnation.items()}
+
+
+@dataclass(slots=True)
+class Closed:
+    """A closed incarnation. claimed: seat -> the incarnation that counts it instead."""
+
+    k: int
+    claimed: dict[str, str] = field(default_factory=dict)
+    resumed: str = ""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    claim: Claim
+    since_s: float
+    asked_s: float
+
+
+class Count:
+    """One poll at the root: the sums, what is closed, and the claims."""
+
+    def __init__(self, options: int) -> None:
+        self.options = options
+        self.sums: dict[str, Sum] = {}
+        self.closed: dict[str, Closed] = {}
+        self._waiting: dict[tuple[str, str], _Waiting] = {}
+        self._closed_at_s: dict[str, float] = {}
+
+    @property
+    def counts(self) -> list[int]:
+        """The answers to each option over the whole tree."""
+        totals = [0] * self.options
+        for one in self.sums.values():
+            for option, number in enumerate(one.counts):
+                totals[option] += number
+        return totals
+
+    def take(self, incarnation: str, told: Sum) -> Fence | None:
+        """Merge a report. A fence: it was refused, and whose node is to be told that."""
+        closed = self.closed.get(incarnation)
+        if closed is not None:
+            return self.fence(incarnation) if told.n > closed.k else None
+        if len(told.counts) != self.options:
+            return None
+        if told.continues is not None:
+            before, left_out = told.continues
+            closed = self.closed.get(before)
+            if closed is not None:
+                if left_out != len(closed.claimed):
+                    return self.fence(before)
+                closed.resumed = incarnation
+        known = self.sums.get(incarnation)
+        if known is None or told.n > known.n:
+            doubtful = told.doubtful if known is None else told.doubtful | known.doubtful
+            self.sums[incarnation] = Sum(told.n, told.counts, doubtful, told.continues)
+        elif not told.doubtful <= known.doubtful and told.n == known.n:
+            doubtful = told.doubtful | known.doubtful
+            self.sums[incarnation] = Sum(known.n, known.counts, doubtful, known.continues)
+        return None
+
+    def fence(self, incarnation: str) -> Fence:
+        """What the node of a closed incarnation is told."""
+        closed = self.closed[incarnation]
+        known = self.sums.get(incarnation)
+        counts = (0,) * self.options if known is None else known.counts
+        return Fence(incarnation, closed.k, counts, tuple(closed.claimed))
+
+    def ask(self, claim: Claim, now: float) -> None:
+        """Take a claim; asked again it is the same one."""
+        found = self._waiting.get((claim.seat, claim.asker))
+        if found is not None and found.claim == claim:
+            found.asked_s = now
+        elif found is not None or len(self._waiting) < MOST_CLAIMS:
+            self._waiting[claim.seat, claim.asker] = _Waiting(claim, now, now)
+
+    def judge(
+        self, now: float, seen_s: Callable[[str], float | None]
+    ) -> tuple[list[Verdict], list[Fence]]:
+        """The claims that can be answered now, and the incarnations that were closed for them.
+
+        seen_s: when a node was last there, by its id; None if it never was.
+        """
+        verdicts: list[Verdict] = []
+        shut: list[str] = []
+        for key, waiting in list(self._waiting.items()):
+            if now - waiting.asked_s > FORGET_CLAIM_S:
+                del self._waiting[key]
+                continue
+            verdict = self._judge(waiting, now, seen_s, shut)
+            if verdict is not None:
+                verdicts.append(verdict)
+                del self._waiting[key]
+        return verdicts, [self.fence(incarnation) for incarnation in shut]
+
+    def _judge(
+        self,
+        waiting: _Waiting,
+        now: float,
+        seen_s: Callable[[str], float | None],
+        shut: list[str],
+    ) -> Verdict | None:
+        claim = waiting.claim
+        seat, incarnation, n = claim.seat, claim.incarnation, claim.n
+        for _ in range(MOST_STEPS):
+            known = self.sums.get(incarnation)
+            k = 0 if known is None else known.n
+            if 1 <= n <= k:
+                return Verdict(seat, claim.asker, claim.turn, Receipt(incarnation, n))
+            if known is not None and seat in known.doubtful:
+                return Verdict(seat, claim.asker, claim.turn, Receipt(incarnation, k))
+            if incarnation == claim.asker:
+                return Verdict(seat, claim.asker, claim.turn, None)
+            if incarnation not in self.closed and not self._close(
+                incarnation, k, n, waiting, now, seen_s, shut
+            ):
+                return None
+            closed = self.closed[incarnation]
+            holder = closed.claimed.get(seat)
+            if holder is None and not closed.resumed:
+                closed.claimed[seat] = claim.asker
+                return Verdict(seat, claim.asker, claim.turn, None)
+            incarnation, n = holder or closed.resumed, 0
+        return None
+
+    def _close(
+        self,
+        incarnation: str,
+        k: int,
+        n: int,
+        waiting: _Waiting,
+        now: float,
+        seen_s: Callable[[str], float | None],
+        shut: list[str],
+    ) -> bool:
+        """Close an incarnation if it is time to; whether it is closed."""
+        seen = seen_s(node_of(incarnation))
+        if seen is None:
+            # It may be that its parent has just come to this root, and has not told of it yet.
+            due = now - waiting.since_s >= GRACE_S
+        elif now - seen >= GRACE_S:
+            due = True
+        else:
+            # It is there: its report comes, or its node does not know of this answer at all.
+            last = self._closed_at_s.get(node_of(incarnation), -CLOSE_EVERY_S)
+            waits = now - waiting.since_s
+            due = waits >= (WAIT_S if n else 1.0) and now - last >= CLOSE_EVERY_S
+        if not due or len(self.closed) >= MOST_CLOSED:
+            return False
+        self.closed[incarnation] = Closed(k)
+        self._closed_at_s[node_of(incarnation)] = now
+        shut.append(incarnation)
+        return True
+
+
+class Claims:
+    """The claims of a node and of those below it, until they are answered."""
+
+    def __init__(self) -> None:
+        self._asked: dict[tuple[str, str], tuple[Claim, float, object]] = {}
+
+    def ask(self, claim: Claim, way: object) -> None:
+        """Ask for a claim that came by `way`, a child; None: this node's own."""
+        key = (claim.seat, claim.asker)
+        known = self._asked.get(key)
+        if known is not None and known[0] == claim:
+            self._asked[key] = (claim, known[1], way)
+        elif known is not None or len(self._asked) < MOST_CLAIMS:
+            self._asked[key] = (claim, -ASK_EVERY_S, way)
+
+    def has(self, seat: str, asker: str) -> bool:
+        """Whether this is being asked."""
+        return (seat, asker) in self._asked
+
+    def due(self, now: float) -> list[Claim]:
+        """What is to be asked now, again after a while without an answer."""
+        found = [c for c, asked_s, _ in self._asked.values() if now - asked_s >= ASK_EVERY_S]
+        for claim in found:
+            key = (claim.seat, claim.asker)
+            self._asked[key] = (claim, now, self._asked[key][2])
+        return found
+
+    def again(self) -> None:
+        """Another parent: all is asked again."""
+        for key, (claim, _, way) in self._asked.items():
+            self._asked[key] = (claim, -ASK_EVERY_S, way)
+
+    def answered(self, verdict: Verdict) -> tuple[bool, object]:
+        """Forget a claim that was answered: whether it was asked here, and by which way it came."""
+        key = (verdict.seat, verdict.asker)
+        known = self._asked.get(key)
+        if known is None or known[0].turn != verdict.turn:
+            return False, None
+        del self._asked[key]
+        return True, known[2]
+
+    def drop(self, seat: str, asker: str) -> None:
+        """The client that this was asked for has left."""
+        self._asked.pop((seat, asker), None)
+
+    def forget(self, way: object) -> None:
+        """A child has gone; it asks again by whichever way it comes back."""
+        for key in [key for key, (_, _, by) in self._asked.items() if by is way]:
+            del self._asked[key]
