@@ -21,6 +21,7 @@ from relay.errors import HandshakeFailed, Refused
 from relay.ladder import Ladder
 from relay.parents import Parent, Parents
 from relay.peer import CLOSED, Peer
+from relay.programme import Programme
 from relay.pull import Puller
 from relay.sdp import Format, Layer, Leg
 from relay.source import Source
@@ -95,6 +96,7 @@ class Channel:
         self.last_pull_source: Source | None = None
         self.push: Link | None = None
         self.ladder: Session | None = None
+        self.programme: Programme | None = None
         self.on_air = asyncio.Event()
         self.sessions: set[Session] = set()
         self.fed_by = ""
@@ -196,6 +198,10 @@ class Channel:
     @property
     def state(self) -> str:
         """live (packets come), starting (none yet) or waiting (the source is gone or silent)."""
+        programme = self.on_programme
+        if programme is not None:
+            silent_s = time.monotonic() - programme.last_media_s
+            return "live" if silent_s < SILENT_S else "waiting"
         source = self.source
         if source is None:
             return "waiting" if self.source_gone_s is not None else "starting"
@@ -205,10 +211,18 @@ class Channel:
 
     @property
     def source(self) -> Source | None:
-        """What feeds the channel now."""
+        """What feeds the channel now; None for a programme, which other streams feed."""
+        if self.on_programme is not None:
+            return None
         if self.publisher is not None:
             return self.publisher.source
         return self.puller.source if self.puller is not None else None
+
+    @property
+    def on_programme(self) -> Programme | None:
+        """The programme that feeds the channel now, if one does."""
+        programme = self.programme
+        return programme if programme is not None and programme.source else None
 
     @property
     def viewers(self) -> list[Session]:
@@ -286,8 +300,9 @@ class Channel:
         finally:
             if self.publisher is session:
                 self.publisher = None
-                self.said_goodbye = peer.why in (GOODBYE, CLOSED)
-                self.source_gone_s = time.monotonic()
+                if self.on_programme is None:
+                    self.said_goodbye = peer.why in (GOODBYE, CLOSED)
+                    self.source_gone_s = time.monotonic()
             elif not self.fed_by and not any(s.kind == "whip" for s in self.sessions - {session}):
                 # Nobody has ever been on air here: who waits had better ask the parent.
                 self.fed_by, self.source_gone_s = "nobody", time.monotonic()
@@ -311,6 +326,36 @@ class Channel:
         )  # fmt: skip
         if not self.sessions:
             self._idle_since_s = time.monotonic()
+
+    # ------------------------------------------------------------ a programme
+
+    def begin_programme(self) -> None:
+        """Note that other streams feed this one; a publisher that is here stays, and waits."""
+        self.fed_by, self.source_gone_s, self.said_goodbye = "programme", None, False
+        self.on_air.set()
+
+    def drop_programme(self) -> None:
+        """Let go of a programme that has nothing to show; a channel made for it ends."""
+        if self.on_programme is not None:
+            return
+        self.programme = None
+        if not self.fed_by and not any(s.kind == "whip" for s in self.sessions):
+            self.fed_by, self.source_gone_s = "nobody", time.monotonic()
+
+    def leave_programme(self) -> None:
+        """Give the stream back to its publisher: to the one who waits, or who comes next."""
+        if self.programme is None:
+            return
+        programme, self.programme = self.programme, None
+        if self.stream is not None:
+            self._port.call(self.stream.detach)
+        self.fed_by, session = "publisher", self.publisher
+        if session is None or session.source is None or session.source.stream is not self.stream:
+            self.source_gone_s = time.monotonic()
+            # Its director took it off the air, as a publisher does by its own wish.
+            self.said_goodbye = bool(programme.source)
+        else:
+            self._port.call(session.source.attach, None, True)
 
     # ------------------------------------------------------------ pull from a parent
 
@@ -477,6 +522,11 @@ class Channel:
 
     def over(self, now: float) -> bool:
         """Whether this channel has nothing more to do."""
+        programme = self.on_programme
+        if programme is not None:
+            # Its source may be gone for long; not all who watch as well.
+            silent_s = now - programme.last_media_s
+            return not self.sessions and silent_s >= self._grace_s
         if self.publisher is not None or any(s.kind == "whip" for s in self.sessions):
             return False
         if self.pulled:

@@ -74,6 +74,15 @@ class DrainOrder(BaseModel):
     seconds: float = Field(default=20.0, ge=0, le=3600, allow_inf_nan=False)
 
 
+class SwitchOrder(BaseModel):
+    """What a stream is to show: another stream, or null for whoever publishes it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    source: str | None = Field(max_length=64)
+    muted: bool = False
+
+
 class LayersWish(BaseModel):
     """Which layers a node below takes."""
 
@@ -331,6 +340,28 @@ class Endpoints:
         about = {"id": self.node.id, "ancestors": list(ancestors)}
         return web.json_response(about | self.node.crowd.for_child(child))
 
+    async def switch(self, request: web.Request) -> web.StreamResponse:
+        """Let a stream show another source (PUT /api/switch/{stream})."""
+        self._grant(request).require_relay()
+        if request.content_type != "application/json":
+            # See `drain`.
+            raise Refused(415, 'The body must be application/json, such as {"source": "NAME"}.')
+        try:
+            order = SwitchOrder.model_validate_json(await request.content.read(1024))
+        except ValidationError as exc:
+            first = exc.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "body"
+            raise Refused(400, f"{where}: {first['msg']}.") from exc
+        made = await self.node.switch(request.match_info["stream"], order.source, order.muted)
+        return web.json_response(made.as_json())
+
+    async def switched(self, request: web.Request) -> web.StreamResponse:
+        """What a stream shows now (GET /api/switch/{stream})."""
+        grant, name = self._grant(request), request.match_info["stream"]
+        if not grant.relay:
+            grant.require_view(name)
+        return web.json_response(self.node.director.state(name), headers=CORS)
+
     async def room(self, request: web.Request) -> web.StreamResponse:
         """How many more viewers this node takes; its siblings ask."""
         room = self.node.crowd.room(time.monotonic())
@@ -393,3 +424,5 @@ def add_routes(app: web.Application, node: Node) -> None:
     router.add_get("/api/link", _guard(ends.link))
     router.add_get("/api/room", ends.room)
     router.add_post("/api/drain", _guard(ends.drain))
+    router.add_put("/api/switch/{stream}", _guard(ends.switch))
+    router.add_get("/api/switch/{stream}", _guard(ends.switched))

@@ -112,6 +112,7 @@ class Figures:
             "sound_only": sum(s.viewer is not None and s.viewer.sound_only for s in viewers),
             "pushed": channel.push is not None,
             "ladder": _ladder(channel),
+            "programme": _programme(channel),
             "bitrate_in_bps": sum(self._rate(channel.name, t.ssrc) for t in stream.all_tracks),
             "bitrate_out_bps": self._rate(channel.name, "out"),
             "packets_out": stream.packets_out,
@@ -191,6 +192,14 @@ def _ladder(channel: Channel) -> dict[str, object] | None:
     """What makes the lower layers here, if anything does."""
     session = channel.ladder
     return session.ladder.figures() if session is not None and session.ladder is not None else None
+
+
+def _programme(channel: Channel) -> dict[str, object] | None:
+    """Which source the stream shows, if it is switched."""
+    programme = channel.on_programme
+    if programme is None:
+        return None
+    return {"source": programme.source, "muted": programme.muted, "cuts": programme.cuts}
 
 
 def _source_rtt(channel: Channel) -> float:

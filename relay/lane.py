@@ -60,13 +60,7 @@ class Splice:
         out[4:8] = timestamp.to_bytes(4, "big")
         ids = rtp.vp8_ids(shaped, rtp.payload_offset(shaped)) if codec == "VP8" else None
         if ids is not None:
-            if ids.picture_bits == 15:
-                picture = ids.picture + self.picture & 0x7FFF | 0x8000
-                out[ids.picture_at : ids.picture_at + 2] = picture.to_bytes(2, "big")
-            elif ids.picture_bits:
-                out[ids.picture_at] = ids.picture + self.picture & 0x7F
-            if ids.tl0_at:
-                out[ids.tl0_at] = ids.tl0 + self.tl0 & 0xFF
+            rtp.shift_vp8(out, ids, self.picture, self.tl0)
         return bytes(out)
 
 

@@ -31,6 +31,7 @@ from relay.channel import (
     push_legs,
 )
 from relay.crowd import Crowd
+from relay.director import Director, Switched
 from relay.errors import Refused, SettingError
 from relay.figures import Figures
 from relay.ladder import Ladder
@@ -120,6 +121,7 @@ class Node:
         self.figures = Figures()
         self.sight = Sight()
         self.crowd = Crowd(self)
+        self.director = Director(self)
         self.team: Members | None = None
         self.more_metrics: list[Callable[[metrics.Text], None]] = []
         self._certificate = NodeCertificate.generateCertificate()
@@ -376,6 +378,9 @@ class Node:
         publisher = self._publisher(request)
         channel = self.channels.get(name)
         if channel is not None:
+            if channel.on_programme is not None:
+                sentence = f"'{name}' is switched between sources: publish one of these."
+                raise Refused(409, sentence, 10)
             _check_takeover(channel, publisher)
         elif len(self.channels) >= MAX_CHANNELS:
             raise Refused(503, "This node carries as many streams as it can.", 10)
@@ -417,7 +422,32 @@ class Node:
             stream, peer, accepted, Channel.new_ssrc(), estimate=estimate,
             from_node=bool(request.relay_id),
         )  # fmt: skip
-        return self._open(session, offer, legs, transport)
+        self._open(session, offer, legs, transport)
+        self.director.arrived(name)
+        return session
+
+    # ------------------------------------------------------------ a programme
+
+    async def switch(self, stream: str, source: str | None, muted: bool = False) -> Switched:
+        """Let a stream show another stream of this node, cut at a keyframe, without a seam.
+
+        `source` None gives it back to whoever publishes it, `muted` leaves the source's sound out.
+        Refused (504) if the source is not here, or has no picture to begin with, within 2 s.
+        """
+        return await self.director.switch(stream, source, muted)
+
+    def channel_to_feed(self, name: str) -> Channel:
+        """The channel of that name, a new one if there is none; Refused when there are too many."""
+        channel = self.channels.get(name)
+        if channel is not None and channel.over(time.monotonic()):
+            self._end(channel)
+            channel = None
+        if channel is None:
+            if len(self.channels) >= MAX_CHANNELS:
+                raise Refused(503, "This node carries as many streams as it can.", 10)
+            channel = Channel(name, self.port, self.config.linger_s, self.config.publisher_grace_s)
+            self.channels[name] = channel
+        return channel
 
     # ------------------------------------------------------------ a ladder
 

@@ -81,6 +81,26 @@ class Numbering:
         """Take what comes next for another source's, even under the same SSRC and near numbers."""
         self.source = -1
 
+    def splice(self, source: int, sequence: int, timestamp_shift: int) -> None:
+        """Let another source go on one number after the last, its timestamps shifted by so much.
+
+        Who calls knows better than the wall clock where the source stands on the line. Its first
+        packet, `sequence`, is placed next.
+        """
+        self._sequence_shift = 0
+        if self._seen:
+            self._sequence_shift = (self._last_sequence + 1 - sequence) & 0xFFFF
+            self.rebases += 1
+        self._timestamp_shift = timestamp_shift & 0xFFFFFFFF
+        self.source = source
+        self._seen = 1
+        self._first = self._last_in = sequence
+
+    @property
+    def sequence_shift(self) -> int:
+        """What is added to the present source's sequence numbers, modulo 2^16."""
+        return self._sequence_shift
+
     @property
     def begun(self) -> bool:
         """Whether any packet was placed yet."""

@@ -87,6 +87,16 @@ class Upstream(Protocol):
         """Take no more packets: another one feeds the stream from now on."""
 
 
+class Tap(Protocol):
+    """What else takes a stream's packets, besides its viewers: a programme."""
+
+    def take(self, stream: Stream, batch: list[tuple[Track, bytes]], now: float) -> None:
+        """Take what has arrived since the last time; the list is not to be changed."""
+
+    def needs(self, stream: Stream) -> frozenset[Track]:
+        """The video layers of the stream that it takes."""
+
+
 class PortSide(Protocol):
     """What a stream needs of the port."""
 
@@ -116,6 +126,7 @@ class Stream:
         self.ladder: Upstream | None = None
         # Layers that are needed here without a viewer: a recorder reads them from the ring.
         self.held: frozenset[Track] = frozenset()
+        self.taps: list[Tap] = []
         self.viewers: set[Viewer] = set()
         self.packets_out = 0
         self.bytes_out = 0
@@ -196,6 +207,9 @@ class Stream:
         if self._thin:
             self._spread()
         batch, self._pending = self._pending, []
+        if self.taps:
+            for tap in list(self.taps):
+                tap.take(self, batch, now)
         for track in self._by_ssrc.values():
             track.flushed = track.highest + 1
         self._sending = True
@@ -593,6 +607,8 @@ class Stream:
         rates = [t.known_bps for t in live]
         audio_bps = audio.known_bps if audio is not None else 0.0
         used: set[Track] = set(self.held)
+        for tap in self.taps:
+            used |= tap.needs(self)
         thin: list[Viewer] = []
         for viewer in self.viewers:
             if "video" not in viewer.legs:
@@ -677,8 +693,14 @@ class Stream:
                 soon = upstream.tick(now) or soon
         return soon
 
-    def request_keyframe(self, now: float, track: Track | None = None, rtt_s: float = 0.0) -> None:
-        """Pass a keyframe request up, merged: at most one a second and layer leaves this node.
+    def request_keyframe(
+        self,
+        now: float,
+        track: Track | None = None,
+        rtt_s: float = 0.0,
+        every_s: float = KEYFRAME_EVERY_S,
+    ) -> None:
+        """Pass a keyframe request up, merged: at most one in `every_s` and layer leaves this node.
 
         What came here within `rtt_s` was not known to the viewer when it asked, and answers it.
         A request too soon after the last one waits until its second is up, or a keyframe comes.
@@ -691,7 +713,7 @@ class Stream:
             return
         if rtt_s and track.keyframe_at_s > now - rtt_s:
             return
-        if now - self._keyframe_asked_s.get(track, 0.0) < KEYFRAME_EVERY_S:
+        if now - self._keyframe_asked_s.get(track, 0.0) < every_s:
             self._keyframe_wanted[track] = now
             return
         self._keyframe_asked_s[track] = now

@@ -191,6 +191,40 @@ class Track:
         """Keep another form of a packet that was just inserted (padded, same numbers)."""
         self._ring[position & self._mask] = kept
 
+    def fill(self, position: int, kept: bytes, now: float) -> bool:
+        """Keep a packet that came late, at its place; False if that is not empty any more.
+
+        For what is already in canonical form under this track's numbers.
+        """
+        if position > self.highest or position <= self.highest - self._mask:
+            return False
+        if self._ring[position & self._mask] is not None:
+            return False
+        self._ring[position & self._mask] = kept
+        self.late[position] = now
+        if len(self.late) > MAX_LATE:
+            del self.late[next(iter(self.late))]
+        self.packets += 1
+        self.bytes += len(kept)
+        return True
+
+    def whole_keyframe(self) -> int:
+        """Where the last keyframe begins if all of it is here, else -1.
+
+        Its end is the marker bit, or the first packet of the next frame.
+        """
+        start = self.keyframe_position
+        if start < 0 or start <= self.highest - self._mask:
+            return -1
+        first = self._ring[start & self._mask]
+        for position in range(start, self.highest + 1):
+            kept = self._ring[position & self._mask]
+            if kept is None or first is None:
+                return -1
+            if kept[1] & 0x80 or kept[4:8] != first[4:8]:
+                return start
+        return -1
+
     def forget_keyframe(self) -> None:
         """Let joiners wait for the next one: the last shows another publisher's picture."""
         self.keyframe_position = self._keyframe_timestamp = -1
