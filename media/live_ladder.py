@@ -335,7 +335,7 @@ class Climb:
 
     # ------------------------------------------------------------ upstream of what is made
 
-    def ask_keyframe(self, track: Track, now: float) -> None:
+    def ask_keyframe(self, track: Track, now: float, urgent: bool = False) -> None:
         """The node asks for a keyframe of a layer."""
         self._workshop.want_keyframe(self._rung_of[track])
 

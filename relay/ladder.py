@@ -105,9 +105,9 @@ class Ladder:
 
     # ------------------------------------------------------------ upstream
 
-    def ask_keyframe(self, track: Track, now: float) -> None:
+    def ask_keyframe(self, track: Track, now: float, urgent: bool = False) -> None:
         """Have a layer's next picture be a keyframe."""
-        self.source.ask_keyframe(track, now)
+        self.source.ask_keyframe(track, now, urgent)
 
     def retire(self) -> None:
         """Take no more of its packets."""

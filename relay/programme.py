@@ -27,9 +27,8 @@ from relay.track import LIVE_S, SenderClock, Track
 # a thin line's delay would show what is past.
 RECENT_S = 0.1
 MAX_LAG_S = 0.4
-# Not every request arrives, and the nodes on the way let one pass in a second.
+# Not every request arrives.
 ASK_AGAIN_S = 0.3
-URGENT_S = 0.1
 # An encoder that heeds no request: after so long an older keyframe serves, and what follows it is
 # played quickly; or, if there is no picture at all, the sound alone.
 PATIENCE_S = 1.4
@@ -282,7 +281,7 @@ class Programme:
     def _ask(self, stream: Stream, video: Track | None, now: float) -> None:
         if video is not None and now - self._asked_s >= ASK_AGAIN_S:
             self._asked_s = now
-            stream.request_keyframe(now, video, every_s=URGENT_S)
+            stream.request_keyframe(now, video, urgent=True)
 
     def _cut(
         self, cue: Cue, sound: Track | None, video: Track | None, start: int, now: float
@@ -392,11 +391,11 @@ class Programme:
 
     # ------------------------------------------------------------ upstream of the programme
 
-    def ask_keyframe(self, track: Track, now: float) -> None:
+    def ask_keyframe(self, track: Track, now: float, urgent: bool = False) -> None:
         """Pass a viewer's request on to the source."""
         on_air = self._on_air
         if on_air is not None and on_air.picture is not None:
-            on_air.stream.request_keyframe(now, on_air.picture.track)
+            on_air.stream.request_keyframe(now, on_air.picture.track, urgent=urgent)
 
     def need(self, layers: frozenset[Track]) -> None:
         """There is one layer, and it is always needed."""

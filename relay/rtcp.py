@@ -351,6 +351,12 @@ def pli(sender_ssrc: int, media_ssrc: int) -> bytes:
     return _pack_feedback(0x80 | _FMT_PLI, _PSFB, 2, sender_ssrc, media_ssrc)
 
 
+def fir(sender_ssrc: int, media_ssrc: int, number: int) -> bytes:
+    """Full intra request (RFC 5104 section 4.3.1); each new one has another `number`."""
+    head = _pack_feedback(0x80 | _FMT_FIR, _PSFB, 4, sender_ssrc, 0)
+    return head + media_ssrc.to_bytes(4, "big") + bytes([number & 0xFF, 0, 0, 0])
+
+
 def remb(sender_ssrc: int, bitrate_bps: int, ssrcs: Sequence[int]) -> bytes:
     """REMB (draft-alvestrand-rmcat-remb-03 section 2.2), rounded down to 18 significant bits.
 

@@ -315,8 +315,12 @@ class Source:
                 if first:
                     self.stream.clock_changed()
 
-    def ask_keyframe(self, track: Track, now: float) -> None:
-        """Send a PLI for the line that feeds a track (RFC 4585 section 6.3.1)."""
+    def ask_keyframe(self, track: Track, now: float, urgent: bool = False) -> None:
+        """Send a PLI for the line that feeds a track (RFC 4585 section 6.3.1).
+
+        An urgent one goes to a node as FIR, which tells it not to merge it with older requests. Not
+        to publishers: some know PLI alone.
+        """
         ssrc = track.numbering.source
         if ssrc < 0:
             known = (n for n, (_, layer, rtx) in self._known.items() if layer is track and not rtx)
@@ -325,7 +329,11 @@ class Source:
         if not ssrc:
             return
         self.keyframes_asked += 1
-        self._send(rtcp.receiver_report(self.ssrc, []) + rtcp.pli(self.ssrc, ssrc))
+        report = rtcp.receiver_report(self.ssrc, [])
+        if urgent and self._from_node:
+            self._send(report + rtcp.fir(self.ssrc, ssrc, self.keyframes_asked))
+        else:
+            self._send(report + rtcp.pli(self.ssrc, ssrc))
 
     def need(self, layers: frozenset[Track]) -> None:
         """Note which layers are watched; a parent is told, a publisher sends all of its own."""

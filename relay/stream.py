@@ -31,6 +31,8 @@ from relay.viewer import Viewer
 # A joiner's beginning is paced: this many packets per 5 ms, or eight times the stream's own rate.
 CATCH_UP_PACKETS = 24
 KEYFRAME_EVERY_S = 1.0
+# Encoders make no more than three a second, whoever asks.
+URGENT_EVERY_S = 0.25
 REPORT_EVERY_S = 2.0
 # At ten ticks a second 1,000 viewers are through before the next round.
 REPORTS_PER_TICK = 50
@@ -74,8 +76,11 @@ class GroupKey(NamedTuple):
 class Upstream(Protocol):
     """Where a stream's packets come from, as the stream sees it."""
 
-    def ask_keyframe(self, track: Track, now: float) -> None:
-        """Send a keyframe request to the publisher or parent."""
+    def ask_keyframe(self, track: Track, now: float, urgent: bool = False) -> None:
+        """Send a keyframe request to the publisher or parent.
+
+        `urgent`: many wait for it, and nodes on the way are not to hold it back for a second.
+        """
 
     def tick(self, now: float) -> bool:
         """Ask for what is missing, report; True when more is due within milliseconds."""
@@ -698,10 +703,12 @@ class Stream:
         now: float,
         track: Track | None = None,
         rtt_s: float = 0.0,
-        every_s: float = KEYFRAME_EVERY_S,
+        *,
+        urgent: bool = False,
     ) -> None:
-        """Pass a keyframe request up, merged: at most one in `every_s` and layer leaves this node.
+        """Pass a keyframe request up, merged: at most one a second and layer leaves this node.
 
+        `urgent`: one in a quarter of a second; for a programme that is about to be switched.
         What came here within `rtt_s` was not known to the viewer when it asked, and answers it.
         A request too soon after the last one waits until its second is up, or a keyframe comes.
         """
@@ -713,12 +720,13 @@ class Stream:
             return
         if rtt_s and track.keyframe_at_s > now - rtt_s:
             return
+        every_s = URGENT_EVERY_S if urgent else KEYFRAME_EVERY_S
         if now - self._keyframe_asked_s.get(track, 0.0) < every_s:
             self._keyframe_wanted[track] = now
             return
         self._keyframe_asked_s[track] = now
         self._keyframe_wanted.pop(track, None)
-        upstream.ask_keyframe(track, now)
+        upstream.ask_keyframe(track, now, urgent)
 
     def _report_to(self, viewers: list[Viewer], now: float) -> None:
         """Send the sender reports of all tracks, in the publisher's time (RFC 3550 6.4.1)."""

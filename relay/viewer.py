@@ -216,7 +216,7 @@ class Viewer:
                     self._keyframe(report.media_ssrc, now)
                 case rtcp.Fir():
                     for ssrc in report.media_ssrcs[:8]:
-                        self._keyframe(ssrc, now)
+                        self._keyframe(ssrc, now, urgent=self.is_relay)
                 case rtcp.Remb():
                     self.line.estimated(report.bitrate_bps, now)
                 case rtcp.ReceiverReport() | rtcp.SenderReport():
@@ -225,11 +225,27 @@ class Viewer:
                 case _:
                     pass
 
-    def _keyframe(self, ssrc: int, now: float) -> None:
+    def _keyframe(self, ssrc: int, now: float, *, urgent: bool = False) -> None:
         self.keyframe_requests += 1
         track = self.stream.track_of_ssrc(ssrc) if self.is_relay else self.layer
-        rtt_s = self.rtt_s or HOLD_UNKNOWN_S
-        self.stream.request_keyframe(now, track or self.wanted, rtt_s)
+        if self._left_out(track):
+            return
+        # A node's urgent request is for a keyframe from now on.
+        rtt_s = 0.0 if urgent else self.rtt_s or HOLD_UNKNOWN_S
+        self.stream.request_keyframe(now, track or self.wanted, rtt_s, urgent=urgent)
+
+    def _left_out(self, track: Track | None) -> bool:
+        """Whether a node asks for a layer that it does not get: its keyframes would be for nobody.
+
+        A node that a stream is pushed to knows all layers, and waits for those that do not come.
+        """
+        takes = self.takes
+        return (
+            takes is not None
+            and track is not None
+            and track.kind == "video"
+            and (track.rid not in takes)
+        )
 
     def _report(
         self, ssrc: int, fraction: int, jitter: int, lsr: int, dlsr: int, now: float

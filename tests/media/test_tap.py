@@ -39,7 +39,7 @@ class Asked:
     def __init__(self) -> None:
         self.keyframes: list[str] = []
 
-    def ask_keyframe(self, track: Track, now: float) -> None:
+    def ask_keyframe(self, track: Track, now: float, urgent: bool = False) -> None:
         self.keyframes.append(track.rid)
 
     def tick(self, now: float) -> bool:

@@ -60,7 +60,7 @@ class Asked:
     def __init__(self) -> None:
         self.at_s: list[float] = []
 
-    def ask_keyframe(self, track: Track, now: float) -> None:
+    def ask_keyframe(self, track: Track, now: float, urgent: bool = False) -> None:
         self.at_s.append(now)
 
     def tick(self, now: float) -> bool:

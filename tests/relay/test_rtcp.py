@@ -189,6 +189,11 @@ def test_pli_round_trip(sender: int, media: int) -> None:
     assert rtcp.parse(rtcp.pli(sender, media)) == [Pli(media)]
 
 
+@given(u32, u32, st.integers(0, 1000))
+def test_fir_round_trip(sender: int, media: int, number: int) -> None:
+    assert rtcp.parse(rtcp.fir(sender, media, number)) == [Fir([media])]
+
+
 @given(ssrc_lists)
 def test_bye_round_trip(ssrcs: list[int]) -> None:
     assert rtcp.parse(rtcp.bye(ssrcs)) == [Bye(ssrcs)]

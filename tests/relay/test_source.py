@@ -14,7 +14,7 @@ from relay import packet as rtp
 from relay import rtcp
 from relay.fanout import Fanout, Target
 from relay.peer import Peer
-from relay.rtcp import Nack, Pli, ReceiverReport, Remb, ReportBlock
+from relay.rtcp import Fir, Nack, Pli, ReceiverReport, Remb, ReportBlock
 from relay.sdp import Format, Leg
 from relay.source import MAX_LINES, Source
 from relay.stream import Stream
@@ -314,6 +314,17 @@ async def test_a_keyframe_is_asked_of_the_line_that_feeds_the_track(bench: Bench
     bench.source.ask_keyframe(bench.picture, bench.now)
     assert bench.said() == [Pli(SECOND)]
     assert bench.source.keyframes_asked == 2
+
+
+async def test_an_urgent_keyframe_is_asked_of_a_node_by_fir_and_of_a_publisher_by_pli(
+    bench: Bench,
+) -> None:
+    """Nodes hold PLIs back for up to a second; publishers may not know FIR."""
+    bench.source.ask_keyframe(bench.picture, bench.now, urgent=True)
+    assert bench.said() == [Pli(FIRST)]
+    bench.source._from_node = True
+    bench.source.ask_keyframe(bench.picture, bench.now, urgent=True)
+    assert bench.said() == [Fir([FIRST])]
 
 
 async def test_a_second_parent_is_level_once_it_has_brought_as_much_of_every_kind(

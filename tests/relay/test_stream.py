@@ -70,7 +70,7 @@ class Upstream:
     def retire(self) -> None:
         self.retired = True
 
-    def ask_keyframe(self, track: Track, now: float) -> None:
+    def ask_keyframe(self, track: Track, now: float, urgent: bool = False) -> None:
         assert track.kind == "video"
         self.asked_s.append(now)
 
@@ -715,6 +715,32 @@ def test_a_full_intra_request_is_a_keyframe_request() -> None:
     fir = rows.row("84 ce 0004 00000001 00000000 | 00000016 01000000")
     scene.viewer().on_rtcp(fir, scene.now)
     assert len(scene.upstream.asked_s) == 1
+
+
+def test_a_full_intra_request_of_a_node_is_not_held_back_for_a_second() -> None:
+    """A programme above is about to be switched to this stream. A viewer's waits as others do."""
+    for relay, asked in ((True, 2), (False, 1)):
+        scene = Scene()
+        scene.show(2)
+        scene.flush()
+        viewer = scene.viewer(relay=relay)
+        viewer.on_rtcp(pli(), scene.now)
+        scene.tick(0.3)
+        fir = rtcp.receiver_report(1, []) + rtcp.fir(1, VIDEO_SSRC, 1)
+        viewer.on_rtcp(fir, scene.now)
+        viewer.on_rtcp(fir, scene.now)
+        assert len(scene.upstream.asked_s) == asked
+
+
+def test_a_node_that_does_not_get_a_layer_cannot_have_its_keyframes_made() -> None:
+    """A stream that is pushed up in its smallest layer: the nodes above wait for the others."""
+    scene = Scene()
+    scene.show(2)
+    scene.flush()
+    viewer = scene.viewer(relay=True)
+    viewer.takes = frozenset({"q"})
+    viewer.on_rtcp(pli(), scene.now)
+    assert scene.upstream.asked_s == []
 
 
 # ---------------------------------------------------------------- repair

@@ -78,7 +78,7 @@ class Upstream:
         self.asked: list[Track] = []
         self.needs: list[frozenset[str]] = []
 
-    def ask_keyframe(self, track: Track, now: float) -> None:
+    def ask_keyframe(self, track: Track, now: float, urgent: bool = False) -> None:
         self.asked.append(track)
 
     def tick(self, now: float) -> bool:
