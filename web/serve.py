@@ -38,7 +38,7 @@ from web.centre import background
 from web.centre.centre import Centre
 from web.centre.machinery import Live
 from web.centre.pages import add_centre_pages
-from web.centre.record_routes import Stays, keep_stays
+from web.centre.reported import Stays
 from web.centre.settings import CentreSettings
 from web.centre.timetables import Timetables
 from web.library import LibraryRoom
@@ -137,8 +137,7 @@ def _keep(centre: Centre) -> stays.Send:
     async def send(reports: Sequence[dict[str, object]]) -> None:
         found = Stays.model_validate({"reports": list(reports)}).reports
         try:
-            async with centre.store.writing() as connection:
-                await keep_stays(connection, found)
+            await centre.keeper.keep(found)
         except (ScheduleError, SQLAlchemyError) as error:
             raise stays.NotTold(f"the database does not take it: {error}") from error
 

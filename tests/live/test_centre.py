@@ -1,13 +1,12 @@
-"""A class that runs by itself, with real processes and Chromium (issue 5, must show 1 and 2)."""
+"""A class that runs by itself, with real processes and Chromium; its centre is killed."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,13 @@ from playwright.async_api import Playwright
 from media import pairing, signed
 from media.programme import TYP, Kind, Programme, parse
 from tests.live.browser import ChromiumViewer
+from tests.live.centres import (
+    CLASS_WITHIN_S,
+    READY_WITHIN_S,
+    Killable,
+    settings,
+    signed_in,
+)
 from tests.live.publishers import FfmpegPublisher, live
 from tests.live.test_minute import demo_port
 from tests.live.tree import Node, end_process, free_ports, start_process, until
@@ -28,58 +34,6 @@ from web.library import open_library
 from web.library_settings import LibrarySettings
 
 pytestmark = pytest.mark.live
-
-READY_WITHIN_S = 30.0
-CLASS_WITHIN_S = 60.0
-"""From before its beginning to its course."""
-
-
-class Api:
-    """Somebody who is signed in at the centre."""
-
-    def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
-        self._http = http
-        self._url = url
-        self._csrf = ""
-
-    async def sign_in(self, password: str) -> None:
-        body = {"login": sample.LOGIN, "password": password}
-        async with self._http.post(f"{self._url}/api/session", json=body) as answer:
-            assert answer.status == 200, await answer.text()
-            self._csrf = (await answer.json())["csrf"]
-
-    async def get(self, path: str) -> Any:
-        async with self._http.get(f"{self._url}{path}") as answer:
-            assert answer.status == 200, await answer.text()
-            return await answer.json()
-
-    async def post(self, path: str) -> None:
-        headers = {"X-CSRF-Token": self._csrf}
-        async with self._http.post(f"{self._url}{path}", headers=headers) as answer:
-            assert answer.status < 300, await answer.text()
-
-    async def state(self, occurrence_id: int) -> str:
-        return str((await self.occurrence(occurrence_id))["state"])
-
-    async def occurrence(self, occurrence_id: int) -> dict[str, Any]:
-        stage = await self.get(f"/api/occurrences/{occurrence_id}")
-        return dict(stage["occurrence"])
-
-    async def until_state(self, occurrence_id: int, wanted: str) -> None:
-        async def look() -> bool:
-            return await self.state(occurrence_id) == wanted
-
-        await until(f"the class is {wanted}", look, CLASS_WITHIN_S)
-
-
-@contextlib.asynccontextmanager
-async def signed_in(url: str, password: str) -> AsyncIterator[Api]:
-    # The centre of a test is an address, for which a cookie jar keeps nothing by default.
-    jar = aiohttp.CookieJar(unsafe=True)
-    async with aiohttp.ClientSession(cookie_jar=jar) as http:
-        api = Api(http, url)
-        await api.sign_in(password)
-        yield api
 
 
 # ------------------------------------------------------------ the demo
@@ -153,40 +107,6 @@ async def _programme(county: Node) -> Programme:
 # ------------------------------------------------------------ the centre is killed
 
 
-class Killable:
-    """A centre of its own folder that can be killed and started again."""
-
-    def __init__(self, folder: Path, port: int) -> None:
-        self.folder = folder
-        self.node = Node("centre", port, folder / "centre.log")
-        self.start()
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "web.cli", "serve"]
-        command += ["--config", str(self.folder / "terrace.toml"), "--port", str(self.node.port)]
-        self.node._process = start_process(command, self.node.log)
-
-    async def ready(self) -> None:
-        async def look() -> bool:
-            return await asyncio.to_thread(self.node.answers)
-
-        await until("the centre answers", look, READY_WITHIN_S)
-
-
-def settings(folder: Path, mail: Mailbox, hook: Hook) -> str:
-    """A centre's settings file."""
-    paths = {
-        name: json.dumps(str(folder / name)) for name in ("centre.db", "library", "recordings")
-    }
-    return (
-        f"[relay]\nname = 'centre'\nrecordings = {paths['recordings']}\n"
-        f"[library]\nfolder = {paths['library']}\n"
-        f"[centre]\ndatabase = {paths['centre.db']}\n"
-        f"smtp_host = '127.0.0.1'\nsmtp_port = {mail.port}\nsmtp_security = 'none'\n"
-        f"smtp_sender = 'terrace@example.org'\nwebhook_url = '{hook.url}'\n"
-    )
-
-
 async def test_a_killed_centre_goes_on_with_its_class(tmp_path: Path, browsers: Playwright) -> None:
     """The picture comes back, the recording goes on, and nobody is told anything twice."""
     port, county_port = free_ports(2)
@@ -194,7 +114,7 @@ async def test_a_killed_centre_goes_on_with_its_class(tmp_path: Path, browsers: 
     filled = await sample.fill(tmp_path / "centre.db", first_at, 60)
     stream = f"class-{filled.occurrence_id}"
     async with smtp_server() as mail, webhook_receiver() as hook:
-        (tmp_path / "terrace.toml").write_text(settings(tmp_path, mail, hook))
+        (tmp_path / "terrace.toml").write_text(settings(tmp_path, told=(mail, hook)))
         centre = Killable(tmp_path, port)
         county = Node("county", county_port, tmp_path / "county.log")
         publisher = None

@@ -11,6 +11,7 @@ from relay.access import Access
 from schedule import reminders
 from schedule.store import Store, open_store
 from web.centre import addresses
+from web.centre.keeping import Keeper
 from web.centre.limits import Limit
 from web.centre.oidc import CALLBACK, Client, Oidc
 from web.centre.settings import CentreSettings
@@ -37,7 +38,7 @@ class Centre:
     public_url: where browsers reach it, without a slash at the end. access: the gate of its node,
     which knows the tokens of nodes and stations. clock: aware datetimes. policy: who is reminded
     when; told: reminders go out through its channels. oidc: whose accounts are good here, too.
-    proxies: whose X-Forwarded-For is believed.
+    proxies: whose X-Forwarded-For is believed. keeper: takes what nodes report.
     """
 
     store: Store
@@ -50,6 +51,10 @@ class Centre:
     limits: Limits = field(default_factory=Limits)
     oidc: Oidc | None = None
     proxies: tuple[addresses.Network, ...] = ()
+    keeper: Keeper = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.keeper = Keeper(self.store)
 
     @classmethod
     async def open(
@@ -79,6 +84,7 @@ class Centre:
 
     async def close(self) -> None:
         """Close the database, and the connections to the provider of accounts."""
+        await self.keeper.close()
         if self.oidc is not None:
             await self.oidc.close()
         await self.store.close()

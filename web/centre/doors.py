@@ -105,6 +105,8 @@ async def _do(centre: Centre, route: Route, request: web.Request) -> Any:
 
 
 async def _handled(ask: Ask, route: Route) -> Any:
+    if route.by_itself and isinstance(route.who, Anyone | Node):
+        return await route.handler(ask)
     async with _transaction(ask.centre, route) as connection:
         if not isinstance(route.who, Anyone | Node):
             # In the transaction of the change: roles may have been taken away a moment ago.

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
-from typing import Literal, Self
+from typing import Literal
 
 from aiohttp import web
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field
 from sqlalchemy import delete, insert, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schedule import attendance, audit, feeds, learning, outbox, people, reports, units
 from schedule.agenda import Whose
@@ -18,11 +16,12 @@ from schedule.attendance import LogEntry, Total
 from schedule.audit import Entry
 from schedule.errors import Conflict, Invalid, NotFound
 from schedule.outbox import Stuck
-from schedule.reports import Attendee, AttendeeKind, CountReport, StayReport, Taken
+from schedule.reports import CountReport, Taken
 from schedule.rights import Action, may
 from schedule.tables import FeedLink
 from web.centre import finding, signin
-from web.centre.models import Id, Moment, Words
+from web.centre.models import Id
+from web.centre.reported import Counts, Stays, stations_of
 from web.centre.roster_routes import CSV, csv_file
 from web.centre.table import (
     Anyone,
@@ -40,96 +39,18 @@ from web.centre.table import (
 
 ICS = Raw("text/calendar", "A calendar.")
 MOST_FEEDS = 50
-# So that a batch fits into the body of a request; who has more sends another.
-MOST_REPORTS = 1_000
-MOST_PRESENT = 2_000
 LOOK_BACK = timedelta(days=30)
 
 # Reports
 
 
-class Reported(Body):
-    """What all reports say; source is the reporter's own name for it.
-
-    A village box is known by its station's code: that, and no number, stands in its tokens.
-    """
-
-    source: str = Field(min_length=1, max_length=200, pattern=r"^[ -~]+$")
-    occurrence_id: Id
-    attendee_kind: AttendeeKind
-    attendee_id: Id | None = None
-    station_code: str = Field(default="", max_length=64, pattern=r"^[ -~]*$")
-
-    @model_validator(mode="after")
-    def _one_attendee(self) -> Self:
-        by_code = bool(self.station_code)
-        if by_code == (self.attendee_id is not None):
-            raise ValueError("give attendee_id, or the station_code of a station")
-        if by_code and self.attendee_kind != "station":
-            raise ValueError("only a station has a station_code")
-        return self
-
-    def attendee(self, stations: Mapping[str, int]) -> Attendee:
-        """stations: ids by code. A code that nobody has makes an attendee that is not there."""
-        id = self.attendee_id or stations.get(self.station_code, 0)
-        return Attendee(self.attendee_kind, id)
-
-
-class Stay(Reported):
-    """A stay; see `schedule.reports.StayReport`."""
-
-    joined_at: Moment
-    seen_at: Moment
-    left_at: Moment | None = None
-    from_s: int | None = Field(default=None, ge=0, le=604_800)
-    to_s: int | None = Field(default=None, ge=0, le=604_800)
-
-
-class Counted(Reported):
-    """A head count, with the logins of those who answered the roll-call."""
-
-    counted_at: Moment
-    people: int = Field(ge=0, le=reports.MOST_PEOPLE)
-    present: list[Words] = Field(default=[], max_length=MOST_PRESENT)
-
-
-class Stays(Body):
-    """Stays, new ones and news of known ones."""
-
-    reports: list[Stay] = Field(max_length=MOST_REPORTS)
-
-
-class Counts(Body):
-    """Head counts."""
-
-    reports: list[Counted] = Field(max_length=MOST_REPORTS)
-
-
-async def _stations(connection: AsyncConnection, told: Sequence[Reported]) -> Mapping[str, int]:
-    """The stations that are meant by their codes in a batch of reports."""
-    codes = {one.station_code for one in told} - {""}
-    return await units.place_ids(connection, "station", codes)
-
-
-async def keep_stays(connection: AsyncConnection, told: Sequence[Stay]) -> Taken:
-    """Keep what nodes report of stays, this one's own included."""
-    stations = await _stations(connection, told)
-    stays = [
-        StayReport(
-            one.source, one.occurrence_id, one.attendee(stations), one.joined_at, one.seen_at,
-            one.left_at, one.from_s, one.to_s,
-        )
-        for one in told
-    ]  # fmt: skip
-    return await reports.report_stays(connection, stays)
-
-
 async def report_stays(ask: Ask) -> Taken:
-    return await keep_stays(ask.connection, ask.body.reports)
+    """By itself: in a transaction with what others report at the same time."""
+    return await ask.centre.keeper.keep(ask.body.reports)
 
 
 async def report_counts(ask: Ask) -> Taken:
-    stations = await _stations(ask.connection, ask.body.reports)
+    stations = await stations_of(ask.connection, ask.body.reports)
     counts = [
         CountReport(
             one.source, one.occurrence_id, one.attendee(stations), one.counted_at, one.people,
@@ -357,7 +278,7 @@ _SEEN = On(Action.SEE, finding.unit_asked)
 ROUTES = [
     Route("POST", "/api/reports/stays", Node(), report_stays,
           "Stays, as nodes and stations saw them; what comes twice counts once.",
-          answer=Taken, body=Stays),
+          answer=Taken, body=Stays, by_itself=True),
     Route("POST", "/api/reports/counts", Node(), report_counts,
           "Head counts and roll-calls; what comes twice counts once.",
           answer=Taken, body=Counts),
