@@ -14,6 +14,7 @@ import secrets
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from relay import sdp, tree
@@ -63,6 +64,13 @@ class Publisher:
         return f"{self.since_ms} {subject}"
 
 
+class Layers(StrEnum):
+    """What of a picture is pushed up on demand: its smallest layer, or all that there are."""
+
+    LOW = "low"
+    FULL = "full"
+
+
 @dataclass(slots=True, eq=False)
 class Session:
     """One WHIP or WHEP resource."""
@@ -95,6 +103,11 @@ class Channel:
         self.puller: Puller | None = None
         self.last_pull_source: Source | None = None
         self.push: Link | None = None
+        # Kept at this node, where it enters, but for as long as it is `raised`.
+        self.on_demand = False
+        self.raised: Layers | None = None
+        # The node below says that the publisher is there.
+        self.announced = False
         self.ladder: Session | None = None
         self.programme: Programme | None = None
         self.on_air = asyncio.Event()
@@ -107,6 +120,7 @@ class Channel:
         self.tasks: set[asyncio.Task[None]] = set()
         self._pulling: asyncio.Task[None] | None = None
         self._pushing: asyncio.Task[None] | None = None
+        self._pushed: Viewer | None = None
         self._port = port
         self._linger_s = linger_s
         self._grace_s = grace_s
@@ -435,7 +449,10 @@ class Channel:
         refused: Refused | None = None
         for parent in parents.in_order(time.monotonic()):
             try:
-                link = await parent.uplink.push(self.name, legs, path, publisher.header(), within_s)
+                link = await parent.uplink.push(
+                    self.name, legs, path, publisher.header(), within_s,
+                    on_air=self.announced or self.on_air.is_set(),
+                )  # fmt: skip
             except Refused as exc:
                 if exc.status not in (502, 503):
                     raise
@@ -471,6 +488,52 @@ class Channel:
                     await self._follow(parents, path[-1:])
                     return
 
+    def raise_up(self, parents: Parents, node_id: str, layers: Layers) -> None:
+        """Push a stream that is kept here, in these layers from now on."""
+        self.raised = layers
+        if not self.on_demand:
+            return
+        if not self.pushing:
+            self._pushing = self.spawn(self._raise(parents, (node_id,)), "push")
+        elif self._pushed is not None and self.stream is not None:
+            self._port.call(self.stream.take, self._pushed, self._lifted(self.stream))
+
+    def lower(self) -> None:
+        """Keep it here again."""
+        self.raised = None
+        if self.on_demand and self._pushing is not None:
+            self._pushing.cancel()
+            self._pushing = None
+
+    async def _raise(self, parents: Parents, path: tuple[str, ...]) -> None:
+        """The owner task of a push on demand."""
+        await self.on_air.wait()
+        stream, publisher = self.stream, self.last_publisher
+        if stream is None or publisher is None:
+            return
+        # Its numbers have gone on since it was raised last. A newer publisher's begin anew, so that
+        # the nodes above do not ask for what they were never to have.
+        now_ms = int(time.time() * 1000)
+        renewed = replace(publisher, since_ms=max(now_ms, publisher.since_ms + 1))
+        self.last_publisher = renewed
+        if self.publisher is not None:
+            self.publisher.publisher = renewed
+        legs, pushed = push_legs(stream, self._lifted(stream)), None
+        try:
+            within_s = tree.ANSWER_WITHIN_S
+            pushed = await self._ask_push(parents, legs, path, renewed, within_s)
+        except Refused as exc:
+            log.warning("raise-waits stream=%s why=%r", self.name, exc.sentence)
+        await self._run_push(parents, legs, path, pushed)
+
+    def _lifted(self, stream: Stream) -> frozenset[str]:
+        """The layers that the parent is to have."""
+        # What a ladder makes here stays here and below: the parent may have a ladder of its own.
+        lasting = lasting_layers(stream)
+        if self.on_demand and self.raised is not Layers.FULL:
+            lasting = lasting[:1]
+        return frozenset(t.rid for t in lasting)
+
     async def _follow(self, parents: Parents, path: tuple[str, ...]) -> None:
         """A newer publisher entered elsewhere: from here on the stream comes from the parent.
 
@@ -499,22 +562,26 @@ class Channel:
         assert stream is not None
         uplink = parent.uplink
         viewer = Viewer(stream, link.peer, {g.format.kind: g for g in link.legs}, is_relay=True)
-        # What a ladder makes here stays here and below: the parent may have a ladder of its own.
-        viewer.takes = frozenset(t.rid for t in stream.layers if not t.on_demand)
+        viewer.takes = frozenset() if self.on_demand else self._lifted(stream)
         try:
             # Until the publisher is really there, the parent keeps the one it has.
-            await self.on_air.wait()
+            if not self.announced:
+                await self.on_air.wait()
             await uplink.connect(link)
             self._port.call(link.peer.serve, viewer)
-            self.push = link
+            self.push, self._pushed = link, viewer
             self._port.call(stream.add_viewer, viewer)
+            if self.on_demand:
+                # Who waits for it wants it as it is now: from a keyframe that is fresh.
+                self._port.call(stream.take, viewer, self._lifted(stream))
             why = await uplink.watch(link.peer, lambda: parent.link_broken_s)
+            parent.failed()
         except HandshakeFailed as exc:
+            parent.failed()
             why = str(exc)
         finally:
-            self.push = None
+            self.push = self._pushed = None
             self._port.call(stream.remove_viewer, viewer)
-            parent.failed()
             await asyncio.shield(uplink.leave(link))
         log.warning("push-lost stream=%s parent=%s why=%r", self.name, uplink.url, why)
 
@@ -553,12 +620,18 @@ class Channel:
         self.ended.set()
 
 
-def push_legs(stream: Stream) -> list[Leg]:
-    """How this node offers its own tracks to its parent."""
+def push_legs(stream: Stream, lifted: frozenset[str] | None = None) -> list[Leg]:
+    """How this node offers its own tracks to its parent.
+
+    `lifted` are the layers that it will get, None for all: a layer that does not come has no
+    bitrate.
+    """
     legs = []
     for index, track in enumerate(stream.tracks.values()):
         fmt = Format(track.kind, track.format.codec, track.format.fmtp)
         layers = egress_layers(lasting_layers(stream)) if track.kind == "video" else ()
+        if lifted is not None:
+            layers = tuple(n if n.rid in lifted else replace(n, bitrate_bps=0) for n in layers)
         repair = Channel.new_ssrc() if track.kind == "video" else 0
         leg = sdp.node_leg(str(index), fmt, track.ssrc, repair)
         legs.append(replace(leg, layers=layers, rtx_ssrc=leg_repair(layers, track.ssrc) or repair))

@@ -37,7 +37,7 @@ CORS = {
 }
 PREFLIGHT = CORS | {
     "Access-Control-Allow-Methods": "OPTIONS, POST, PATCH, DELETE",
-    "Access-Control-Allow-Headers": "Authorization, Content-Type, If-Match",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, If-Match, Terrace-Push",
     "Access-Control-Max-Age": "86400",
     "Accept-Post": SDP_TYPE,
     "Accept-Patch": FRAGMENT_TYPE,
@@ -185,7 +185,9 @@ class Endpoints:
         publisher = request.headers.get(tree.PUBLISHER_HEADER, "")
         have = tree.parse_have(request.headers.get(tree.HAVE_HEADER, "")) if relay_id else {}
         redirected = FROM in request.query
-        return Request(grant, path, relay_id, publisher, have, redirected)
+        push = request.headers.get(tree.PUSH_HEADER, "")
+        push = tree.check_push(push, from_node=bool(relay_id))
+        return Request(grant, path, relay_id, publisher, have, redirected, push)
 
     def _session(self, request: web.Request) -> Session:
         """The session that a URL names; its URL is its secret, a token must still be valid."""

@@ -111,6 +111,7 @@ class Figures:
             "relays": sum(1 for s in viewers if s.relay_id),
             "sound_only": sum(s.viewer is not None and s.viewer.sound_only for s in viewers),
             "pushed": channel.push is not None,
+            "on_demand": channel.on_demand,
             "ladder": _ladder(channel),
             "programme": _programme(channel),
             "bitrate_in_bps": sum(self._rate(channel.name, t.ssrc) for t in stream.all_tracks),

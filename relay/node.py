@@ -23,6 +23,7 @@ from relay.admission import Limits
 from relay.channel import (
     GOODBYE,
     Channel,
+    Layers,
     Publisher,
     Session,
     egress_layers,
@@ -104,6 +105,7 @@ class Request:
     publisher: str = ""
     have: dict[int, int] = field(default_factory=dict)
     redirected: bool = False
+    push: str = ""
 
 
 class Node:
@@ -126,6 +128,7 @@ class Node:
         self.more_metrics: list[Callable[[metrics.Text], None]] = []
         self._certificate = NodeCertificate.generateCertificate()
         self._pulls: dict[str, asyncio.Task[Channel]] = {}
+        self._raised: dict[str, Layers] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._ends: set[asyncio.Task[None]] = set()
         self._port: Port | None = None
@@ -399,7 +402,10 @@ class Node:
             if leg is not None
         ]
         stream = channel.use_formats(numbered, entering=not request.relay_id)
-        if self.parents is not None and not channel.pushing:
+        channel.announced = request.push == tree.ON_AIR
+        if self.parents is not None:
+            self._keep(channel, on_demand=request.push == tree.ON_DEMAND)
+        if self.parents is not None and not channel.pushing and not channel.on_demand:
             try:
                 await channel.start_push(self.parents, push_legs(stream), own_path, publisher)
             except Refused:
@@ -425,6 +431,40 @@ class Node:
         self._open(session, offer, legs, transport)
         self.director.arrived(name)
         return session
+
+    # ------------------------------------------------------------ push on demand
+
+    def raise_up(self, stream: str, layers: str) -> None:
+        """Push a stream that entered here with `Terrace-Push: on-demand` to the parent.
+
+        `layers` is "low" for its smallest layer (and sound) or "full" for all; ValueError for
+        anything else. It holds until `lower`, also for a publisher who comes again, or comes later.
+        """
+        wanted = Layers(layers)
+        if stream not in self._raised and len(self._raised) >= MAX_CHANNELS:
+            raise Refused(503, "This node raises as many streams as it can.", 10)
+        self._raised[stream] = wanted
+        channel = self.channels.get(stream)
+        if channel is not None and self.parents is not None:
+            channel.raise_up(self.parents, self.id, wanted)
+
+    def lower(self, stream: str) -> None:
+        """Keep a stream here again that `raise_up` had pushed."""
+        self._raised.pop(stream, None)
+        channel = self.channels.get(stream)
+        if channel is not None:
+            channel.lower()
+
+    def _keep(self, channel: Channel, *, on_demand: bool) -> None:
+        """Note whether a publisher wants its stream kept here until it is raised."""
+        if on_demand and not channel.on_demand:
+            # It may have been pushed of itself up to now.
+            channel.on_demand = True
+            channel.lower()
+        channel.on_demand = on_demand
+        wanted = self._raised.get(channel.name)
+        if on_demand and wanted is not None and self.parents is not None:
+            channel.raise_up(self.parents, self.id, wanted)
 
     # ------------------------------------------------------------ a programme
 

@@ -17,6 +17,11 @@ NODE_HEADER = "Terrace-Node"
 HAVE_HEADER = "Terrace-Have"
 PUBLISHER_HEADER = "Terrace-Publisher"
 LADDER_HEADER = "Terrace-Ladder"
+PUSH_HEADER = "Terrace-Push"
+# From a publisher: the stream stays at the node where it enters until it is raised.
+ON_DEMAND = "on-demand"
+# From a node: the publisher is there already, nobody need wait for it before connecting further.
+ON_AIR = "on-air"
 # Deeper than any country's tiers: a longer path is an error in the configuration.
 MAX_HOPS = 12
 # An answer to a viewer is due within two seconds; each node below keeps some of it for itself.
@@ -56,6 +61,13 @@ def extend_path(path: tuple[str, ...], own_id: str) -> tuple[str, ...]:
     if len(path) >= MAX_HOPS:
         raise Refused(508, f"The tree is deeper than {MAX_HOPS} nodes; check --parent for a loop.")
     return (*path, own_id)
+
+
+def check_push(header: str, *, from_node: bool) -> str:
+    """The value of a `Terrace-Push` header, "" for none; Refused 400 for what is not known."""
+    if header not in ("", ON_AIR if from_node else ON_DEMAND):
+        raise Refused(400, f"The {PUSH_HEADER} header of a publisher is '{ON_DEMAND}' or absent.")
+    return header
 
 
 def parse_have(header: str) -> dict[int, int]:

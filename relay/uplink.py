@@ -127,11 +127,18 @@ class Uplink:
         path: tuple[str, ...],
         publisher: str,
         within_s: float,
+        *,
+        on_air: bool = False,
     ) -> Link:
-        """Publish a stream at the parent under our numbers; `publisher` says who and since when."""
+        """Publish a stream at the parent under our numbers; `publisher` says who and since when.
+
+        `on_air`: the publisher is there, so that the nodes above may all connect at once.
+        """
         local = self._local()
         offer = sdp.write_push_offer(local, legs, stream, secrets.randbits(62))
         extra = {tree.PUBLISHER_HEADER: publisher}
+        if on_air:
+            extra[tree.PUSH_HEADER] = tree.ON_AIR
         return await self._ask("whip", stream, offer, local, legs, path, extra, within_s)
 
     async def climb(self, stream: str, made: tuple[Layer, ...], within_s: float) -> Link:

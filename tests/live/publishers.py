@@ -137,8 +137,14 @@ class Tone(_Clocked):
 class AiortcPublisher:
     """aiortc's peer connection sending VP8 and Opus. Use as `async with`."""
 
-    def __init__(self, node_url: str, stream: str, shade: int = 90) -> None:
+    def __init__(
+        self, node_url: str, stream: str, shade: int = 90, *, on_demand: bool = False
+    ) -> None:
+        """`on_demand`: the stream stays at the node until it is raised."""
         self.session = ""
+        self._headers = {"Content-Type": "application/sdp"}
+        if on_demand:
+            self._headers["Terrace-Push"] = "on-demand"
         self._base = node_url
         self._url = f"{node_url}/whip/{stream}"
         self._shade = shade
@@ -171,7 +177,7 @@ class AiortcPublisher:
             http.post(
                 self._url,
                 data=pc.localDescription.sdp,
-                headers={"Content-Type": "application/sdp"},
+                headers=self._headers,
             ) as response,
         ):
             text = await response.text()

@@ -88,8 +88,10 @@ class Node:
         assert self._process is not None
         return self._process
 
-    def start(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-        command = [sys.executable, "-m", "web.cli", "relay", "--config", os.devnull]
+    def start(
+        self, arguments: Sequence[str], environment: Mapping[str, str], program: str = "web.cli"
+    ) -> None:
+        command = [sys.executable, "-m", program, "relay", "--config", os.devnull]
         command += ["--name", self.name, "--tier", self.name, "--port", str(self.port), *arguments]
         self._process = start_process(command, self.log, environment)
 
@@ -151,7 +153,7 @@ class Node:
 class Tree:
     """Nodes by name. `parents`: each node's parent by name, "" for the root. Use as `with`.
 
-    `arguments` and `environment` go to every node.
+    `arguments` and `environment` go to every node; `program` is the module that is run.
     """
 
     def __init__(
@@ -160,7 +162,9 @@ class Tree:
         parents: Mapping[str, str] = CHAIN,
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        program: str = "web.cli",
     ) -> None:
+        self._program = program
         self.nodes = {
             name: Node(name, port, folder / f"{name}.log")
             for name, port in zip(parents, free_ports(len(parents)), strict=True)
@@ -183,7 +187,7 @@ class Tree:
             for name, node in self.nodes.items():
                 parent = self._parents[name]
                 above = ["--parent", self.nodes[parent].url] if parent else []
-                node.start([*above, *self._arguments], self._environment)
+                node.start([*above, *self._arguments], self._environment, self._program)
             self._wait("are ready", lambda: all(node.answers() for node in self.nodes.values()))
             self._wait("found their parents", self._joined)
         except BaseException:
