@@ -321,7 +321,7 @@ async def test_pages_of_other_origins_may_ask(node: Node, path: str) -> None:
     allowed = {
         "Access-Control-Allow-Origin": "*",
         "Access-Control-Allow-Methods": "OPTIONS, POST, PATCH, DELETE",
-        "Access-Control-Allow-Headers": "Authorization, Content-Type, If-Match",
+        "Access-Control-Allow-Headers": "Authorization, Content-Type, If-Match, Terrace-Push",
         "Accept-Post": "application/sdp",
         "Accept-Patch": "application/trickle-ice-sdpfrag",
     }
