@@ -28,6 +28,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from schedule import room_tables as room_tables  # so that the metadata is whole
 from schedule.errors import Conflict, StoreError
 from schedule.tables import Base
 

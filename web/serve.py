@@ -34,15 +34,17 @@ from schedule.outbox import Channel, Outbox
 from web import app as node_app
 from web import stays
 from web.centre import app as centre_app
-from web.centre import background
+from web.centre import background, rooms
 from web.centre.centre import Centre
 from web.centre.machinery import Live
 from web.centre.pages import add_centre_pages
 from web.centre.reported import Stays
+from web.centre.scene import NodeScene
 from web.centre.settings import CentreSettings
 from web.centre.timetables import Timetables
 from web.library import LibraryRoom
 from web.recordings import Recordings
+from web.room.hub import Hub
 from web.settings import RelaySettings, Settings
 
 
@@ -89,6 +91,8 @@ async def run(
         channels = channels_of(settings.centre, centre)
         centre.policy = replace(centre.policy, by=fields_of(channels))
         node = Node(config)
+        hub = Hub(node, centre.rooms)
+        centre.rooms.hub, centre.rooms.scene = hub, NodeScene(node)
         recorded = Recordings(node, relay.recordings, relay.record, secret, ingest=room)
         timetables = Timetables(
             centre.store, node, room, centre.clock, own=county,
@@ -113,11 +117,12 @@ async def run(
             stays.add(app, node, relay.attendee, _keep(centre))
 
             async def live(_app: web.Application) -> AsyncIterator[None]:
-                running = asyncio.create_task(background.run(work), name="centre")
-                yield
-                running.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await running
+                async with rooms.running(centre.rooms):
+                    running = asyncio.create_task(background.run(work), name="centre")
+                    yield
+                    running.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await running
 
             # After the recordings' own: what a crash has left must be known before a class is
             # recorded again.
@@ -125,7 +130,7 @@ async def run(
 
         await node_app.serve(
             node, host=relay.host, port=relay.port, drain_s=relay.drain_s, recorded=recorded,
-            cache=settings.cache, county=county, room=room, mount=mount,
+            cache=settings.cache, county=county, room=room, mount=mount, rooms=hub,
         )  # fmt: skip
     finally:
         await centre.close()

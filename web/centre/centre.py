@@ -14,6 +14,7 @@ from web.centre import addresses
 from web.centre.keeping import Keeper
 from web.centre.limits import Limit
 from web.centre.oidc import CALLBACK, Client, Oidc
+from web.centre.rooms import Rooms
 from web.centre.settings import CentreSettings
 from web.centre.signin import Lifetime, Passwords
 
@@ -38,7 +39,8 @@ class Centre:
     public_url: where browsers reach it, without a slash at the end. access: the gate of its node,
     which knows the tokens of nodes and stations. clock: aware datetimes. policy: who is reminded
     when; told: reminders go out through its channels. oidc: whose accounts are good here, too.
-    proxies: whose X-Forwarded-For is believed. keeper: takes what nodes report.
+    proxies: whose X-Forwarded-For is believed. keeper: takes what nodes report. rooms: of
+    meetings; where there is a node, they are given it.
     """
 
     store: Store
@@ -52,9 +54,11 @@ class Centre:
     oidc: Oidc | None = None
     proxies: tuple[addresses.Network, ...] = ()
     keeper: Keeper = field(init=False)
+    rooms: Rooms = field(init=False)
 
     def __post_init__(self) -> None:
         self.keeper = Keeper(self.store)
+        self.rooms = Rooms(self.store, lambda: self.clock())
 
     @classmethod
     async def open(

@@ -207,9 +207,9 @@ async def _body(route: Route, request: web.Request) -> Any:
     if route.body is None:
         return None
     raw = isinstance(route.body, Raw)
-    media_type = route.body.media_type if isinstance(route.body, Raw) else "application/json"
-    if request.content_type != media_type:
-        raise NotDone(415, f"the body must be {media_type}")
+    taken = route.body.media_types if isinstance(route.body, Raw) else ("application/json",)
+    if request.content_type not in taken:
+        raise NotDone(415, f"the body must be {' or '.join(taken)}")
     data = await _bytes(
         request, route.body.most_bytes if isinstance(route.body, Raw) else JSON_BYTES
     )

@@ -120,14 +120,18 @@ class Live:
             await reminders.ask_about_overrun(connection, booking, now, self._centre.policy)
 
     async def end(self, session: Session) -> None:
-        """Close the recording, and end whoever still presents."""
+        """Close the room and the recording, and end whoever still presents."""
+        await self._centre.rooms.close(session.id, None)
         stream = stream_of(session.id)
         self._heard.pop(session.id, None)
         self._recordings.release(stream)
-        channel = self._node.channels.get(stream)
-        for one in list(channel.sessions) if channel is not None else []:
-            if one.kind == "whip":
-                self._node.close_session(one)
+        sources = [
+            one for name, one in self._node.channels.items() if name.startswith(f"{stream}.")
+        ]
+        for channel in [self._node.channels.get(stream), *sources]:
+            for one in list(channel.sessions) if channel is not None else []:
+                if one.kind == "whip":
+                    self._node.close_session(one)
 
     async def publish(self, session: Session) -> str | None:
         """The course of the recording, "" if there is none for good, None while it is made."""

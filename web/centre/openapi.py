@@ -71,7 +71,7 @@ def _operation(route: Route, at: int, schemas: Mapping[Any, Any]) -> dict[str, A
     if isinstance(route.body, Raw):
         operation["requestBody"] = {
             "required": True,
-            "content": {route.body.media_type: {"schema": {"type": "string"}}},
+            "content": {one: {"schema": {"type": "string"}} for one in route.body.media_types},
         }
     elif route.body is not None:
         operation["requestBody"] = {

@@ -7,6 +7,7 @@ from web.centre import (
     oidc_routes,
     people_routes,
     record_routes,
+    room_routes,
     roster_routes,
     series_routes,
     signing,
@@ -23,4 +24,5 @@ ROUTES: tuple[Route, ...] = (
     *series_routes.ROUTES,
     *class_routes.ROUTES,
     *record_routes.ROUTES,
+    *room_routes.ROUTES,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -122,6 +123,16 @@ class CentreSettings(BaseModel):
         default=[],
         max_length=5000,
         description="URLs of the nodes below that are shown county_token; * stands for anything",
+    )
+
+    token_key: Path | None = Field(
+        default=None,
+        description="PEM file of the private key with which the centre makes tokens for the people "
+        "of a meeting; its public key is one of every node's public_keys; unset: it makes none",
+    )
+    slides: Path = Field(
+        default=Path("slides"),
+        description="The folder of the pages of slides that were sent for meetings",
     )
 
     smtp_host: str = Field(

@@ -61,11 +61,17 @@ class Listed(BaseModel, Generic[_T]):
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """A body that is not JSON. most_bytes: what is read of it at most."""
+    """A body that is not JSON. most_bytes: what is read of it at most. others: further types."""
 
     media_type: str
     sentence: str
     most_bytes: int = 32 * 1024 * 1024
+    others: tuple[str, ...] = ()
+
+    @property
+    def media_types(self) -> tuple[str, ...]:
+        """All types that a body may have."""
+        return (self.media_type, *self.others)
 
 
 @dataclass(frozen=True, slots=True)

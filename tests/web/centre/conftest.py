@@ -32,7 +32,7 @@ def clock() -> Clock:
 @pytest.fixture
 async def centre(source: Source, folder: Path, clock: Clock) -> AsyncIterator[Centre]:
     database = await fresh(source, folder / "network.db", "network")
-    async with opened(database, clock) as one:
+    async with opened(database, clock, folder) as one:
         await give_passwords(one.store)
         yield one
 

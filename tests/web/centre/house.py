@@ -5,21 +5,28 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
+from pathlib import Path
 
 from aiohttp import web
 
 from relay.access import Access
-from tests.web.centre.people import KEY, PASSWORDS
+from tests.web.centre.people import KEY, PASSWORDS, key_file
 from web.centre import app as centre_app
 from web.centre.centre import Centre
 from web.centre.settings import CentreSettings
 
 
 @contextlib.asynccontextmanager
-async def opened(database: str, clock: Callable[[], datetime]) -> AsyncIterator[Centre]:
-    """A centre that is closed with the block."""
+async def opened(
+    database: str, clock: Callable[[], datetime], folder: Path | None = None
+) -> AsyncIterator[Centre]:
+    """A centre that is closed with the block. folder: for its files; without, it has none."""
+    settings = CentreSettings(database=database)
+    if folder is not None:
+        files = {"token_key": key_file(folder), "slides": folder / "slides"}
+        settings = settings.model_copy(update=files)
     centre = await Centre.open(
-        CentreSettings(database=database),
+        settings,
         public_url="http://centre.example",
         access=Access([KEY.public_key()], open_to_all=False),
         clock=clock,

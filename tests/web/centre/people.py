@@ -7,6 +7,7 @@ import io
 import re
 import time
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -31,6 +32,13 @@ PASSWORD = "correct horse battery"
 HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 PASSWORDS = Passwords(HASHER)
 KEY = Ed25519PrivateKey.generate()
+
+
+def key_file(folder: Path) -> Path:
+    """KEY as a file, with which the centre makes tokens."""
+    file = folder / "token-key.pem"
+    file.write_bytes(KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return file
 
 
 def token(*, relay: bool) -> dict[str, str]:

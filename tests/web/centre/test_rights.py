@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schedule import invitations, people, planning, units
+from schedule import invitations, people, planning, rooms, units
 from schedule.people import NewPerson
 from schedule.rights import Role
 from schedule.tables import Occurrence
@@ -24,6 +25,7 @@ from tests.web.centre.people import PASSWORD, Browser, Clock, give_passwords, to
 from tests.web.centre.test_signin import Open
 from web.centre.centre import Centre
 from web.centre.routes import ROUTES
+from web.room.root import Event
 
 LOGINS = {
     "^": "boss-P1", "A": "boss-P1A", "P": "presenter-P1A", "O": "operator-P1A", "V": "viewer-P1A",
@@ -47,6 +49,8 @@ class World:
     submitted: int
     confirmed: int
     occurrence: int
+    word: int
+    poll: int
 
 
 @dataclass(frozen=True)
@@ -90,10 +94,34 @@ async def build(network: Network, centre: Centre) -> World:
         # After that: who is invited somewhere is not taken out.
         empty = await units.add_unit(connection, units.NewUnit("empty", "Empty", "county", unit.id))
     await give_passwords(centre.store)
+    word, poll = await open_room(centre, occurrence, site.id)
     return World(
         unit.id, above.id, network.units["P1Ax"].id, empty.id, site.id, station.id, target.id,
-        draft.series.id, submitted.series.id, confirmed.series.id, occurrence,
+        draft.series.id, submitted.series.id, confirmed.series.id, occurrence, word, poll,
     )  # fmt: skip
+
+
+async def open_room(centre: Centre, occurrence: int, site: int) -> tuple[int, int]:
+    """A room in which every command finds what it is about; ids of a word and of a question."""
+    room = await centre.rooms.open(occurrence, None)
+    room.floor.chat_on = True
+    room.floor.set_order([site])
+    room.floor.call_roll([site])
+    room.floor.give("presenter", NOW)
+    who = f"site:{site}"
+    events = [
+        Event("1", "hand", who, NOW.timestamp(), {"up": True, "text": "Water"}),
+        Event("2", "say", who, NOW.timestamp(), {"text": "Good morning"}),
+    ]
+    await centre.rooms.take(occurrence, events)
+
+    async def write(connection: AsyncConnection) -> rooms.PollInfo:
+        return await rooms.add_poll(connection, occurrence, "Seen?", ["Yes", "No"], NOW)
+
+    poll = await centre.rooms.keep(room, write)
+    assert poll is not None
+    room.polls[poll.id] = poll
+    return room.said[0].id, poll.id
 
 
 def plan(world: World) -> dict[str, Any]:
@@ -135,6 +163,14 @@ SUMMARY:From a file
 END:VEVENT
 END:VCALENDAR
 """
+
+
+def room(rest: str) -> Callable[[World], str]:
+    """The address of something in the room; {site}, {word}, {poll} stand for their ids."""
+    return lambda w: (
+        f"/api/occurrences/{w.occurrence}/room" + rest.format(site=w.site, word=w.word, poll=w.poll)
+    )
+
 
 ROWS: dict[str, Row] = {
     "sign_in": Row("^APOVbsn-", "/api/session", lambda _: {"login": "target", "password": PASSWORD}),
@@ -203,6 +239,28 @@ ROWS: dict[str, Row] = {
     "see_attendance": Row("^APOV", lambda w: f"/api/occurrences/{w.occurrence}/attendance"),
     "export_attendance": Row("^APOV", lambda w: f"/api/occurrences/{w.occurrence}/attendance.csv"),
     "export_statements": Row("^APOV", lambda w: f"/api/occurrences/{w.occurrence}/xapi"),
+    "see_room": Row("^APO", room("")),
+    "open_room": Row("^APO", room("/open")),
+    "close_room": Row("^APO", room("/close")),
+    "cut_programme": Row("^APO", room("/programme"), lambda _: {"source": "presenter"}),
+    "give_floor": Row("^APO", room("/floor/site-{site}"), lambda _: {"programme": True}),
+    "take_floor": Row("^APO", room("/floor/presenter")),
+    "lower_hand": Row("^APO", room("/hands/{site}")),
+    "set_order": Row("^APO", room("/order"), lambda w: {"sites": [w.site]}),
+    "call_next_speaker": Row("^APO", room("/order/next"), lambda _: {}),
+    "set_stage": Row("^APO", room("/stage"), lambda _: {"sources": ["presenter"]}),
+    "want_sources": Row("^APO", room("/wanted"), lambda w: {f"site-{w.site}": "low"}),
+    "begin_rollcall": Row("^APO", room("/rollcall"), lambda w: {"unit_ids": [w.unit]}),
+    "call_next_site": Row("^APO", room("/rollcall/next")),
+    "mark_site": Row("^APO", room("/rollcall/{site}"), lambda _: {"presence": "present"}),
+    "end_rollcall": Row("^APO", room("/rollcall")),
+    "ask_linetest": Row("^APO", room("/linetest")),
+    "set_chat": Row("^APO", room("/chat"), lambda _: {"on": True}),
+    "judge_word": Row("^APO", room("/chat/{word}"), lambda _: {"approved": True}),
+    "ask_poll": Row("^APO", room("/polls"), lambda _: {"question": "Heard?", "options": ["Yes", "No"]}),
+    "change_poll": Row("^APO", room("/polls/{poll}"), lambda _: {"shown": True}),
+    # Of a site for whoever answers for it; another role's is asked for below.
+    "see_pass": Row("^APO", room("/pass"), query=lambda w: {"site_id": w.site}),
     "report_stays": Row("", "/api/reports/stays", lambda w: {"reports": [stay(w)]}),
     "report_counts": Row("", "/api/reports/counts", lambda w: {"reports": [count(w)]}),
     "see_totals": Row("^APOV", "/api/attendance/totals", query=lambda w: period(w) | of_unit(w)),

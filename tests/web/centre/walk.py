@@ -9,6 +9,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 PAGING = ("after", "limit")
+# A token is another one each time.
+MADE_ANEW = ("see_pass",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ def questions(document: Mapping[str, Any], known: Mapping[str, Sequence[str]]) -
         question
         for path, methods in document["paths"].items()
         if "200" in methods.get("get", {"responses": ()})["responses"]
+        and methods["get"]["operationId"] not in MADE_ANEW
         for question in _of(path, methods["get"], known)
     ]
 
