@@ -30,6 +30,8 @@ from schedule.store import upsert
 from schedule.tables import Invitation, Occurrence, Series, Step, Unit
 from schedule.units import past
 
+URGENT = timedelta(hours=2)
+
 
 class Reply(StrEnum):
     """What a unit answers. A leave is a no with a reason that counts as excused."""
@@ -98,11 +100,18 @@ async def invite(connection: AsyncConnection, occurrence_id: int) -> int:
 
 
 async def invite_ahead(
-    connection: AsyncConnection, now: datetime, ahead: timedelta, most: int = 1_000_000
+    connection: AsyncConnection,
+    now: datetime,
+    ahead: timedelta,
+    *,
+    rest: timedelta = timedelta(),
+    most: int = 1_000_000,
 ) -> list[int]:
     """Invite to what begins within `ahead`, each once for every state of its plan; to which.
 
-    most: how many at once. When so many are returned there may be more.
+    rest: so long a plan is left alone after it was changed, unless it begins within URGENT, so that
+    three corrections in a row are one invitation. most: how many at once; when so many are returned
+    there may be more.
     """
     noted = select(Step.step).where(
         Step.occurrence_id == Occurrence.id,
@@ -115,6 +124,7 @@ async def invite_ahead(
             Occurrence.state == "planned",
             Occurrence.starts_at > now,
             Occurrence.starts_at <= now + ahead,
+            or_(Series.changed_at <= now - rest, Occurrence.starts_at <= now + URGENT),
             ~noted.exists(),
         )
         .order_by(Occurrence.starts_at)

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from schedule import calendar
 from schedule.clashes import Booking
 from schedule.feeds import names_of
+from schedule.invitations import invite
 from schedule.outbox import Outgoing, put
 from schedule.rights import Role
 from schedule.series import series
@@ -100,6 +101,8 @@ async def remind(connection: AsyncConnection, now: datetime, policy: Policy) -> 
         mark = f"remind {offset.total_seconds():.0f} {milliseconds(row.starts_at)}"
         if not await note_once(connection, row.id, mark, now):
             continue
+        # Of what was planned a moment ago nobody may be invited yet, and this comes only once.
+        await invite(connection, row.id)
         told = await _attending(connection, row.id, row.presenter_id)
         values = {
             "title": row.title,

@@ -101,6 +101,7 @@ def settings(folder: Path, database: str = "", told: tuple[Mailbox, Hook] | None
         return said
     mail, hook = told
     return (
-        f"{said}smtp_host = '127.0.0.1'\nsmtp_port = {mail.port}\nsmtp_security = 'none'\n"
+        f"{said}grace_s = 1\n"
+        f"smtp_host = '127.0.0.1'\nsmtp_port = {mail.port}\nsmtp_security = 'none'\n"
         f"smtp_sender = 'terrace@example.org'\nwebhook_url = '{hook.url}'\n"
     )

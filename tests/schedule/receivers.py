@@ -15,15 +15,25 @@ from aiohttp import web
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 
+def _set() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
 @dataclass
 class Mailbox:
-    """What an SMTP server took. refuse: recipient to the answer that it gets. cut: hang up on."""
+    """What an SMTP server took. refuse: recipient to the answer that it gets. cut: hang up on.
+
+    answering: cleared, it has messages and does not say so.
+    """
 
     port: int = 0
     taken: list[EmailMessage] = field(default_factory=list)
     refuse: dict[str, str] = field(default_factory=dict)
     cut: set[str] = field(default_factory=set)
     connections: int = 0
+    answering: asyncio.Event = field(default_factory=_set)
 
     async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
@@ -39,6 +49,7 @@ class Mailbox:
         message = email.message_from_bytes(content, policy=email.policy.default)
         assert isinstance(message, EmailMessage)
         self.taken.append(message)
+        await self.answering.wait()
         if self.cut & set(envelope.rcpt_tos):
             transport: Any = server.transport
             transport.abort()
@@ -66,18 +77,23 @@ async def smtp_server(port: int = 0) -> AsyncIterator[Mailbox]:
 
 @dataclass
 class Hook:
-    """What a webhook receiver got. answers: statuses of the next requests; 0 hangs up."""
+    """What a webhook receiver got. answers: statuses of the next requests; 0 hangs up.
+
+    answering: cleared, it has requests and does not answer.
+    """
 
     url: str = ""
     bodies: list[Any] = field(default_factory=list)
     headers: list[Any] = field(default_factory=list)
     raw: list[bytes] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
+    answering: asyncio.Event = field(default_factory=_set)
 
     async def post(self, request: web.Request) -> web.Response:
         self.raw.append(await request.read())
         self.bodies.append(await request.json())
         self.headers.append(request.headers)
+        await self.answering.wait()
         status = self.answers.pop(0) if self.answers else 200
         if status == 0:
             assert request.transport is not None

@@ -108,6 +108,37 @@ async def test_invitations_go_out_once_for_each_state_of_the_plan(network: Netwo
     assert (await outgoing(network))[2:] == [("invite", "P1Ay@x.cn")]
 
 
+async def test_a_plan_that_was_changed_just_now_is_invited_to_when_it_rests(
+    network: Network,
+) -> None:
+    one = await lesson(network, ("unit", network.units["P1Ax"].id))
+    ahead, rest = timedelta(days=14), timedelta(minutes=5)
+
+    async def invited(now: datetime, most: int = 9) -> list[int]:
+        async with network.store.writing() as connection:
+            return await invitations.invite_ahead(connection, now, ahead, rest=rest, most=most)
+
+    assert await invited(NOW + timedelta(minutes=4)) == []
+    assert await invited(NOW + timedelta(minutes=5), most=0) == []
+    assert await invited(NOW + timedelta(minutes=5)) == [one]
+    assert await invited(NOW + timedelta(minutes=6)) == []
+    async with network.store.writing() as connection:
+        found = await agenda.occurrence(connection, one)
+        now = STARTS - invitations.URGENT
+        edit = Edit(title="Another")
+        await planning.edit(connection, found.series_id, MONDAY_9, edit, now, None)
+    # It begins so soon that there is no time to wait.
+    assert await invited(now) == [one]
+
+
+async def test_who_was_not_invited_yet_is_reminded_all_the_same(network: Network) -> None:
+    """A meeting that is planned half an hour before it begins."""
+    await lesson(network, ("unit", network.units["P1Ax"].id))
+    async with network.store.writing() as connection:
+        assert await reminders.remind(connection, STARTS - timedelta(minutes=20), POLICY) == 1
+    assert await outgoing(network) == [("remind", "P1Ax@x.cn")]
+
+
 async def test_a_reminder_is_put_in_once_and_again_only_when_the_lesson_moves(
     network: Network,
 ) -> None:

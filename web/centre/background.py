@@ -24,6 +24,8 @@ from web.centre.timetables import Timetables
 log = logging.getLogger("web.centre.background")
 
 INVITE_AHEAD: Final = timedelta(days=14)
+REST: Final = timedelta(minutes=5)
+"""After a change of a plan, before its units are invited (anew)."""
 KEEP_LEASES: Final = timedelta(days=2)
 
 
@@ -55,18 +57,23 @@ def loops(
         async with store.writing() as connection:
             await reminders.remind(connection, clock(), centre.policy)
 
+    async def invite() -> None:
+        now = clock()
+        # One class at a time: who waits to write, a joining county too, waits for one at most.
+        while True:
+            async with store.writing() as connection:
+                invited = await invitations.invite_ahead(
+                    connection, now, INVITE_AHEAD, rest=REST, most=1
+                )
+                for id in invited:
+                    await reminders.send_invitations(connection, id, now, centre.policy)
+            if not invited:
+                return
+
     async def hourly() -> None:
         now = clock()
         async with store.writing() as connection:
             await bookings.roll_on(connection, now)
-        # One class at a time: who waits to write, a joining county too, waits for one at most.
-        while True:
-            async with store.writing() as connection:
-                invited = await invitations.invite_ahead(connection, now, INVITE_AHEAD, most=1)
-                for id in invited:
-                    await reminders.send_invitations(connection, id, now, centre.policy)
-            if not invited:
-                break
         async with store.writing() as connection:
             await leases.sweep(connection, now - KEEP_LEASES)
             await signin.sweep(connection, now, centre.lifetime)
@@ -75,6 +82,7 @@ def loops(
         Loop("classes", 1.0, runner.work),
         Loop("attendance", 5.0, settle),
         Loop("reminders", 5.0, remind),
+        Loop("invitations", 30.0, invite),
         Loop("messages", 2.0, outbox.work),
         Loop("hourly", 3600.0, hourly),
         Loop("timetables", 30.0, timetables.issue),
