@@ -76,7 +76,12 @@ SITE_HEADERS: Final = PAGE_HEADERS | {
     )
 }
 
-HEADERS: Final = {"watch": WATCH_HEADERS, "site": SITE_HEADERS}
+ROOM_PAGES: Final = ("room-site", "room-hall", "room-phone", "room-villages", "room-console")
+"""The pages of a meeting; slides are fetched with the page's token and shown from memory."""
+
+HEADERS: Final = {"watch": WATCH_HEADERS, "site": SITE_HEADERS} | dict.fromkeys(
+    ROOM_PAGES, SITE_HEADERS
+)
 """What a page is sent with, if not with PAGE_HEADERS."""
 
 # Paths whose callers are programs: they get the node's own plain answers, never a page.
@@ -89,6 +94,7 @@ TEMPLATES: Final = (
     *("centre-signin", "centre-today", "centre-calendar", "centre-editor"),
     *("centre-occurrence", "centre-approvals", "centre-attendance", "centre-logbook"),
     *("centre-units", "centre-people"),
+    *ROOM_PAGES,
 )
 
 # The pages about a village station have words in common, beside those of each.
@@ -109,7 +115,15 @@ MORE_STRINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "centre-logbook": ("centre.all.", "centre.attendance."),
     "centre-units": ("centre.all.", "centre.units."),
     "centre-people": ("centre.all.", "centre.people."),
+    "room-site": ("room.", "present."),
+    "room-hall": ("room.",),
+    "room-phone": ("room.",),
+    "room-villages": ("room.", "station.", "stations.", "box."),
+    "room-console": ("room.", "present."),
 }
+
+ROOM: Final = "/room/{id:[1-9][0-9]{0,9}}"
+"""The address of a meeting's pages; `id` is the occurrence's."""
 
 _PLACEHOLDER: Final = re.compile(r"\{([a-z_]+)\}")
 _UNSAFE_IN_SCRIPT: Final = str.maketrans(
@@ -333,6 +347,11 @@ class Pages:
         """`GET /present/{stream}`: the presenter's desk."""
         return self._about_stream(request, "present")
 
+    async def room(self, request: web.Request) -> web.Response:
+        """`GET /room/{id}`: a site in a meeting; its other pages below that address."""
+        page = request.path.removeprefix(f"/room/{request.match_info['id']}").strip("/")
+        return self.answer(request, f"room-{page or 'site'}", request.match_info["id"])
+
     async def tree(self, request: web.Request) -> web.Response:
         """`GET /tree`: this node and all below it, and where a complaint begins."""
         return self.answer(request, "tree")
@@ -400,4 +419,6 @@ def add_pages(app: web.Application, node: PageNode) -> Pages:
     app.router.add_get("/tree", pages.tree)
     app.router.add_get("/watch/{stream:[^/]+}", pages.watch)
     app.router.add_get("/present/{stream:[^/]+}", pages.present)
+    for page in ("", "/hall", "/phone", "/villages"):
+        app.router.add_get(ROOM + page, pages.room)
     return pages

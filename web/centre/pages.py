@@ -25,6 +25,7 @@ ADDRESSES: Final = {
     "/centre/logbook": "centre-logbook",
     "/centre/units": "centre-units",
     "/centre/people": "centre-people",
+    "/room/{id:[1-9][0-9]{0,9}}/console": "room-console",
 }
 """The address of a page, with the id that it is about, and the page's template."""
 

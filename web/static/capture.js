@@ -11,6 +11,7 @@ export class CaptureError extends Error {
 
 /** Picture sizes that can be chosen, with the bitrate each may take. */
 export const SIZES = {
+  180: { width: 320, height: 180, bitrateBps: 200_000 },
   360: { width: 640, height: 360, bitrateBps: 600_000 },
   720: { width: 1280, height: 720, bitrateBps: 1_800_000 },
   1080: { width: 1920, height: 1080, bitrateBps: 3_500_000 },

@@ -12,19 +12,20 @@ export function keep(session) {
  * Ask the API.
  *
  * @param {string} path  under /api
- * @param {{method?: string, body?: object, csv?: Blob, signal?: AbortSignal}} how  csv: a file in
- *   place of a body
+ * @param {{method?: string, body?: object, csv?: Blob, file?: Blob, signal?: AbortSignal}} how  csv,
+ *   file: what is sent in place of a body, as text/csv and as what it says it is
  * @returns {Promise<{status: number, body: any, sentence: string, field: string}>}  status 0: no
  *   answer; sentence: the centre's own words when it refuses
  */
-export async function call(path, { method = "GET", body, csv, signal } = {}) {
+export async function call(path, { method = "GET", body, csv, file, signal } = {}) {
   const headers = csrf && method !== "GET" ? { "X-CSRF-Token": csrf } : {};
   if (body !== undefined) headers["Content-Type"] = "application/json";
   if (csv !== undefined) headers["Content-Type"] = "text/csv";
+  if (file !== undefined) headers["Content-Type"] = file.type;
   try {
     const response = await fetch(path, {
       method, headers, signal, cache: "no-store",
-      body: body === undefined ? csv : JSON.stringify(body),
+      body: body === undefined ? (csv ?? file) : JSON.stringify(body),
     });
     const text = await response.text();
     const isJson = (response.headers.get("Content-Type") ?? "").startsWith("application/json");

@@ -1,6 +1,6 @@
 /**
- * A live class on the television: one WHEP session, held as long as the class lasts and come back
- * to by itself whenever the line dies.
+ * A live stream on the television or in a room: one WHEP session, held as long as it is wanted and
+ * come back to by itself whenever the line dies.
  */
 
 import { Cushion } from "./cushion.js";
@@ -35,18 +35,35 @@ export class LivePicture {
   #video;
   #still;
   #changed;
+  #token;
+  #kinds;
+  #isQuiet = false;
   #line = null;
   #whep = "";
 
   /**
-   * @param {HTMLVideoElement} video
+   * @param {HTMLMediaElement} video
    * @param {HTMLCanvasElement} still  where the last picture is kept
    * @param {() => void} changed
+   * @param {{token?: () => string, kinds?: string[]}} more  kinds: ["audio"] for sound alone
    */
-  constructor(video, still, changed) {
+  constructor(video, still, changed, { token = () => "", kinds = ["audio", "video"] } = {}) {
     this.#video = video;
     this.#still = still;
     this.#changed = changed;
+    this.#token = token;
+    this.#kinds = kinds;
+  }
+
+  /** Whether its sound is left out, whatever the browser allows. */
+  get isQuiet() {
+    return this.#isQuiet;
+  }
+
+  set isQuiet(quiet) {
+    if (this.#isQuiet === quiet) return;
+    this.#isQuiet = quiet;
+    this.#video.muted = quiet || this.soundIsBlocked;
   }
 
   /** Times that a new session was made after the first. */
@@ -122,18 +139,18 @@ export class LivePicture {
   }
 
   async #connect(signal) {
-    const pc = receiver();
+    const pc = receiver(this.#kinds);
     const tracks = new MediaStream();
     pc.addEventListener("track", ({ track }) => {
       tracks.addTrack(track);
       if (this.#video.srcObject !== tracks) this.#video.srcObject = tracks;
       this.#startVideo();
     });
-    return open(pc, this.#whep, { signal });
+    return open(pc, this.#whep, { token: this.#token(), signal });
   }
 
   async #startVideo() {
-    this.#video.muted = this.soundIsBlocked;
+    this.#video.muted = this.soundIsBlocked || this.#isQuiet;
     try {
       await this.#video.play();
     } catch (error) {
@@ -146,7 +163,7 @@ export class LivePicture {
   #keepPicture() {
     const { videoWidth, videoHeight } = this.#video;
     this.lostMs = performance.now();
-    if (videoWidth === 0) {
+    if (!videoWidth) {
       this.#set("lost");
       return;
     }
@@ -198,7 +215,7 @@ export class LivePicture {
         good();
         this.#set("playing");
       } else if (sample.framesDecoded === 0 && sample.audioBytesReceived > 0 &&
-                 now - beganMs > NO_PICTURE_AFTER_MS) {
+                 (now - beganMs > NO_PICTURE_AFTER_MS || !this.#kinds.includes("video"))) {
         this.reason = this.says = "";
         good();
         this.#set("soundonly");

@@ -41,11 +41,10 @@ export class BadAnswerError extends Error {
 
 const PEER = { iceServers: [], bundlePolicy: "max-bundle", rtcpMuxPolicy: "require" };
 
-/** A peer connection that receives one picture and one sound. */
-export function receiver() {
+/** A peer connection that receives one picture and one sound, or only what `kinds` names. */
+export function receiver(kinds = ["audio", "video"]) {
   const pc = new RTCPeerConnection(PEER);
-  pc.addTransceiver("audio", { direction: "recvonly" });
-  pc.addTransceiver("video", { direction: "recvonly" });
+  for (const kind of kinds) pc.addTransceiver(kind, { direction: "recvonly" });
   return pc;
 }
 
@@ -221,11 +220,11 @@ export class Session {
 }
 
 /** Post an offer. A node without room redirects (307) who shows no token; the browser follows. */
-async function post(endpoint, sdp, token, signal) {
+async function post(endpoint, sdp, token, signal, headers = {}) {
   try {
     const response = await fetch(endpoint, {
       method: "POST",
-      headers: { "Content-Type": "application/sdp", ...bearer(token) },
+      headers: { ...headers, "Content-Type": "application/sdp", ...bearer(token) },
       body: sdp,
       signal,
     });
@@ -241,12 +240,13 @@ async function post(endpoint, sdp, token, signal) {
  * @param {RTCPeerConnection} pc  closed here if this fails
  * @param {string} endpoint  URL, relative to the page
  * @param {{token?: string, stereo?: boolean, startKbps?: number, timeoutMs?: number,
- *          signal?: AbortSignal}} options
+ *          headers?: Record<string, string>, signal?: AbortSignal}} options  headers: sent beside
+ *          the token's own
  * @returns {Promise<Session>}
  * @throws {NodeError|NoAnswerError|BadAnswerError|DOMException}  AbortError when `signal` fires
  */
 export async function open(pc, endpoint, options = {}) {
-  const { token = "", stereo = true, startKbps = 0, timeoutMs = 10_000, signal } = options;
+  const { token = "", stereo = true, startKbps = 0, timeoutMs = 10_000, headers, signal } = options;
   const deadline = new AbortController();
   const timer = setTimeout(() => deadline.abort(), timeoutMs);
   let session = null;
@@ -255,12 +255,12 @@ export async function open(pc, endpoint, options = {}) {
     const sdp = withRepeatedOpus(stereo ? withStereoOpus(offer.sdp) : offer.sdp);
     await pc.setLocalDescription({ type: "offer", sdp });
     signal?.throwIfAborted();
-    let { response, answer } = await post(endpoint, sdp, token, deadline.signal);
+    let { response, answer } = await post(endpoint, sdp, token, deadline.signal, headers);
     const sibling = response.status === 503 ? alternate(response.headers.get("Link")) : null;
     if (sibling !== null) {
       // The node that we trust names it, so the token may go there: it is a node of the same tree.
       // A sibling out of reach changes nothing about what our own node said.
-      const there = await post(sibling, sdp, token, deadline.signal).catch(() => null);
+      const there = await post(sibling, sdp, token, deadline.signal, headers).catch(() => null);
       if (there?.response.status === 201) ({ response, answer } = there);
     }
     if (response.status !== 201) {

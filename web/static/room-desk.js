@@ -1,0 +1,63 @@
+/**
+ * The director's commands, and what only the director is told: hands with their words, all sites,
+ * line tests, what waits to be let through. Asked again and again; the tree's state comes faster.
+ */
+
+import { call, keep } from "./centre-api.js";
+import { stream as room, t } from "./page.js";
+
+const ASK_EVERY_MS = 1500;
+export const BASE = `/api/occurrences/${room}/room`;
+
+export class Desk {
+  /** What `GET room` answered last, null before the first answer. */
+  told = null;
+  /** The sentence of the last command that was refused, "" after one that was done. */
+  sentence = "";
+
+  #changed;
+  #asking = null;
+
+  /** @param {() => void} changed */
+  constructor(changed) {
+    this.#changed = changed;
+  }
+
+  /** Who is signed in; goes to the sign-in page when nobody is. */
+  async begin() {
+    const { status, body } = await call("/api/session");
+    if (status === 401) {
+      location.replace(`/centre/signin?next=${encodeURIComponent(location.pathname + location.search)}`);
+      return new Promise(() => {});
+    }
+    if (status === 200) keep(body);
+    await this.look();
+    setInterval(() => document.hidden || this.look(), ASK_EVERY_MS);
+    return body;
+  }
+
+  /** Ask how things stand; what is under way serves all who ask. */
+  look() {
+    this.#asking ??= call(BASE).then(({ status, body, sentence }) => {
+      this.#asking = null;
+      if (status === 200) this.told = body;
+      else this.sentence = status === 0 ? t("room.console.silent") : sentence || String(status);
+      this.#changed();
+    });
+    return this.#asking;
+  }
+
+  /**
+   * Give a command, and look what has come of it.
+   *
+   * @returns {Promise<{status: number, body: any, isDone: boolean}>}
+   */
+  async tell(method, path, body) {
+    const answer = await call(path ? `${BASE}/${path}` : BASE, { method, body });
+    const isDone = answer.status >= 200 && answer.status < 300;
+    this.sentence = isDone ? "" : answer.status === 0 ? t("room.console.silent") : answer.sentence || String(answer.status);
+    this.#changed();
+    this.look();
+    return { ...answer, isDone };
+  }
+}
