@@ -253,7 +253,7 @@ STATIONS = {
     "stations": [
         {"id": f"village-{n}", "name": name, "unit": "隆化县", "group": "", "paired_at": 0,
          "seen_at": NOW.timestamp() - 20 - 400 * (state == "grey"), "state": state,
-         "why": [{"kind": "disk-full"}] if state == "red" else [],
+         "why": [{"code": "programme-none"}] if state == "red" else [],
          "current": {"item": item, "title": title, "show": "live"} if item else None,
          "next": None, "month": {"month": "2026-11", "hours": 3, "target": 20, "plays": 2,
          "missed": 0, "head_count": 20, "counted": 1, "expected": 20, "present": 18,

@@ -103,7 +103,8 @@ function drawMonitors() {
   byId("programme-monitor").dataset.on = programmePicture.isThere ? "yes" : "no";
   byId("programme-monitor").dataset.air = isAir ? (programme.lost ? "lost" : "yes") : "no";
   byId("programme-monitor").dataset.muted = programme?.muted ? "yes" : "no";
-  setText(byId("programme-empty"), t(programme?.lost ? "room.console.programme.lost" : "room.console.programme.empty"));
+  setText(byId("programme-empty"), t(programme?.lost ? "room.console.programme.lost"
+    : programme?.source ? "room.console.programme.coming" : "room.console.programme.empty"));
   byId("programme-plate").hidden = !programme?.source;
   setText(byId("programme-plate"), programme?.source
     ? `${sourceName(state, programme.source)}${programme.muted ? ` · ${t("room.console.muted")}` : ""}` : "");

@@ -29,8 +29,8 @@ export function drawHead(client) {
     document.title = `${meeting.title} · ${nodeName} · Terrace`;
   }
   const word = !meeting ? "unknown" : isOn(state) ? "on" : isOver(state) ? "over" : "before";
-  byId("air-state").dataset.state = { unknown: "calm", on: "air", over: "calm", before: "waiting" }[word];
-  setIcon("air-state-icon", { unknown: "wait", on: "live", over: "ready", before: "clock" }[word]);
+  byId("air-state").dataset.state = { unknown: "calm", on: "live", over: "calm", before: "waiting" }[word];
+  setIcon("air-state-icon", { unknown: "wait", on: "people", over: "ready", before: "clock" }[word]);
   setText(byId("air-state-word"), t(`room.state.${word}`));
   const [tone, sign] = LINKS[client.link];
   byId("link").dataset.state = tone;

@@ -102,8 +102,8 @@ function drawLamps() {
   }
   const isSending = sending();
   const whySeen = now.seen !== "no" ? now.seen : !isSending.camera ? "camera" : !isSending.isUp ? "line" : "ready";
-  const whyHeard = now.heard !== "no" ? now.heard : !isSending.microphone ? "microphone"
-    : !isSending.isUp ? "line" : now.isMuted ? "muted" : "ready";
+  const whyHeard = !isSending.microphone ? "microphone" : !isSending.isUp ? "line"
+    : now.isMuted ? "muted" : now.heard === "no" ? "ready" : now.heard;
   setText(byId("lamp-seen-detail"), t(`room.lamp.by.${whySeen}`));
   setText(byId("lamp-heard-detail"), t(`room.lamp.by.${whyHeard}`));
   byId("lamp-live").dataset.on = now.isLive ? "all" : "no";
