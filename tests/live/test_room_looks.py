@@ -1,4 +1,4 @@
-"""What the pages of a room show for a state that a node told: every page, both languages, all sizes.
+"""What the pages of a room show for a state that a node told, in both languages and all sizes.
 
 The events are those of a scripted socket in the browser, so that each state can be looked at; the
 pages and their media are a real node's. The whole meeting over real nodes is in
@@ -145,7 +145,7 @@ async def test_a_site_can_never_doubt_who_sees_and_hears_it(
     await tab.until_text("#lamp-seen", "by the director only")
     await tab.until_text("#lamp-live", "You are not live")
     assert not (await tab.stats())["programmeQuiet"]
-    told.tell({"floor": {"site-12": {"heard": True, "muted": False, "since": ago(0), "lost": False}}})
+    told.tell({"floor": FLOOR})
     await tab.until_text("#lamp-heard", "You are heard")
     await tab.until_text("#lamp-heard", "by everybody")
     await tab.until_text("#lamp-live", "you have the floor")
@@ -228,11 +228,12 @@ async def test_pictures_of_the_hall_and_the_phone(
     relay: Relay, context: BrowserContext, language: str
 ) -> None:
     hall, told = await enter(context, f"{relay.url}/room/{ROOM}/hall?lang={language}")
-    for name, state in [
+    scenes: list[tuple[str, dict[str, Any]]] = [
         ("programme", {}), ("call", {"rollcall": CALL}),
         ("poll", {"rollcall": None, "poll": SHOWN}), ("ballot", {"poll": None, "ballot": RESULT}),
         ("stage", {"ballot": None, "stage": ["presenter", "site-12", "site-13"]}),
-    ]:  # fmt: skip
+    ]  # fmt: skip
+    for name, state in scenes:
         told.tell(state)
         wanted = {"call": "rollcall"}.get(name, name)
         await hall.until(f"s.scene.startsWith('{wanted}')")
