@@ -28,6 +28,7 @@ from web.room.client import MOST_REFUSED, Client
 from web.room.exchange import Desk, Exchange, fault
 from web.room.messages import BadMessage, Hello
 from web.room.root import Root
+from web.room.wanted import Wanted
 
 log = logging.getLogger("web.room")
 
@@ -81,6 +82,8 @@ class Hub:
         self.exchange = Exchange(node.id, int(time.time() * 1000) if is_top else None)
         self.exchange.wake = self._wake
         self.exchange.state_changed = self._state_changed
+        # The root has nobody to push to.
+        self._wanted = None if is_top else Wanted(node)
         self.exchange.ended = self._ended
         self.woken = asyncio.Event()
         self._changed: dict[int, asyncio.Event] = {}
@@ -264,6 +267,8 @@ class Hub:
     # ------------------------------------------------------------ state
 
     def _state_changed(self, desk: Desk) -> None:
+        if self._wanted is not None:
+            self._wanted.take(desk.room, desk.state.get("wanted"))
         changed = self._changed.get(desk.room)
         if changed is None:
             changed = self._changed[desk.room] = asyncio.Event()
@@ -271,6 +276,8 @@ class Hub:
         changed.set()
 
     def _ended(self, desk: Desk) -> None:
+        if self._wanted is not None:
+            self._wanted.take(desk.room, None)
         changed = self._changed.pop(desk.room, None)
         if changed is not None:
             changed.set()

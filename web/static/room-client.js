@@ -203,7 +203,7 @@ export class RoomClient {
     const socket = new WebSocket(address);
     this.#socket = socket;
     let wasUp = false;
-    let epoch = null;
+    let isFirst = true;
     let refusal = "";
     const late = setTimeout(() => socket.close(), OPEN_WITHIN_MS);
     return new Promise((resolve) => {
@@ -222,9 +222,8 @@ export class RoomClient {
           this.#set("up");
           for (const one of [...this.#lasting.values(), ...this.#waiting.values()]) this.#send(one);
         } else if (told.t === "state") {
-          const [from] = told.v;
-          this.#take(told.set, from !== epoch);
-          epoch = from;
+          this.#take(told.set, isFirst);
+          isFirst = false;
         } else if (told.t === "counted") {
           this.#counted(told.poll, told.receipt);
         } else if (told.t === "kept") {
@@ -242,7 +241,7 @@ export class RoomClient {
     });
   }
 
-  /** The first state of a connection, or of a centre that began anew, is all; the next what changed. */
+  /** The first state of a connection is all there is; the next ones are what changed. */
   #take(set, isWhole) {
     const changed = new Set(Object.keys(set));
     if (isWhole) {
