@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
 
@@ -137,6 +137,34 @@ class Course(Document):
     def rendition(self, name: str) -> Rendition | None:
         """The rendition of this name, None if there is none."""
         return next((one for one in self.renditions if one.name == name), None)
+
+
+class Changes(Document):
+    """What a person may change of a course; what is not given stays. language: "" for none."""
+
+    title: Line | None = Field(default=None, min_length=1, max_length=200)
+    teacher: Line | None = Field(default=None, max_length=100)
+    unit: Line | None = Field(default=None, max_length=100)
+    description: str | None = Field(default=None, max_length=4000)
+    tags: tuple[Annotated[Line, Field(min_length=1, max_length=40)], ...] | None = Field(
+        default=None, max_length=MAX_TAGS
+    )
+    language: LanguageTag | Literal[""] | None = None
+    chapters: tuple[Chapter, ...] | None = Field(default=None, max_length=MAX_CHAPTERS)
+
+    def given(self) -> dict[str, object]:
+        """What is to change, by the names that `Course` and `media.intake.Details` share."""
+        found = {name: getattr(self, name) for name in self.model_fields_set}
+        found = {name: value for name, value in found.items() if value is not None}
+        if "language" in found:
+            found["language"] = found["language"] or None
+        if self.chapters is not None:
+            found["chapters"] = tuple(sorted(self.chapters, key=lambda one: one.start_s))
+        return found
+
+    def late(self, duration_s: float) -> Chapter | None:
+        """A chapter that begins after the end of the course, None if there is none."""
+        return next((one for one in self.chapters or () if one.start_s > duration_s), None)
 
 
 def new_id(title: str) -> str:

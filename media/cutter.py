@@ -224,10 +224,7 @@ class Cutter:
             only = first or heard
             assert only is not None
             reel.zero_ticks = only.ticks
-        if first is not None:
-            reel.began_ntp_s = video.ntp_s(first.ticks) if video.reports else 0.0
-        elif heard is not None:
-            reel.began_ntp_s = audio.ntp_s(heard.ticks) if audio.reports else 0.0
+        self._date(reel)
         while reel.sound and self._audio and self._audio[0].ticks < reel.zero_ticks:
             self._take(self._audio)
         for held in (first, heard):
@@ -235,6 +232,17 @@ class Cutter:
                 held.breaks = False
         self._reel = reel
         cuts.append(reel.begin())
+
+    def _date(self, reel: Reel) -> None:
+        """Notes when the part began by the publisher's clock, as soon as that is told."""
+        audio, video = self._clocks["audio"], self._clocks["video"]
+        if reel.look is not None and video.reports:
+            zero_s = reel.zero_ticks / VIDEO_RATE
+            if reel.sound:
+                zero_s = reel.zero_ticks / AUDIO_RATE - reel.shift_s
+            reel.began_ntp_s = video.zero_s + zero_s
+        elif reel.look is None and audio.reports:
+            reel.began_ntp_s = audio.ntp_s(reel.zero_ticks)
 
     def _steps(self) -> int:
         return self._clocks["audio"].steps + self._clocks["video"].steps
@@ -365,6 +373,9 @@ class Cutter:
     def _cut(self, reel: Reel, end_s: float, *, last: bool = False) -> Cut:
         """The segment up to a time."""
         length_s = end_s - reel.start_s
+        if not reel.began_ntp_s:
+            # One track alone is recorded before anybody has reported when.
+            self._date(reel)
         cut = reel.cut(self._video, self._audio, end_s, last=last)
         self._bytes = sum(len(held.frame.data) for q in (self._audio, self._video) for held in q)
         audio, video = self._clocks["audio"], self._clocks["video"]

@@ -85,6 +85,7 @@ class _Ingest:
     def __init__(self, library: Library, folder: Path, job: Intake, on_step: OnStep) -> None:
         self._library = library
         self._job = job
+        self._folder = folder
         self._making = folder / jobs.MAKING
         self._log_file = folder / "worker.log"
         self._on_step = on_step
@@ -200,7 +201,14 @@ class _Ingest:
             await asyncio.to_thread(out.unlink, missing_ok=True)
 
     async def _save(self, entries: dict[str, Rendition], *, complete: bool) -> Course:
-        details = self._job.details
+        async with self._library.writing:
+            # Read again: somebody may have corrected the title of a course that plays already.
+            job = await asyncio.to_thread(jobs.read, self._folder)
+            return await self._save_as(job.details, entries, complete=complete)
+
+    async def _save_as(
+        self, details: jobs.Details, entries: dict[str, Rendition], *, complete: bool
+    ) -> Course:
         plan = await asyncio.to_thread(worker.read_plan, self._making)
         renditions = tuple(entries[one.name] for one in plan.made if one.name in entries)
         duration_s = 0.0

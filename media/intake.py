@@ -26,7 +26,16 @@ from typing import Annotated, Final
 from pydantic import AwareDatetime, Field, ValidationError
 
 from . import recording
-from .course import MAX_CHAPTERS, MAX_SUBTITLES, MAX_TAGS, Chapter, LanguageTag, Line, Missing
+from .course import (
+    MAX_CHAPTERS,
+    MAX_SUBTITLES,
+    MAX_TAGS,
+    Changes,
+    Chapter,
+    LanguageTag,
+    Line,
+    Missing,
+)
 from .errors import MediaError
 from .manifest import CourseId, Document, Seconds
 from .pieces import write_whole
@@ -113,16 +122,37 @@ def leave(work: Path, intake: Intake) -> Path:
     The older one's renditions are kept only if it is of the same file.
     """
     folder = work / intake.id
-    try:
-        old = read(folder)
-    except MediaError:
-        old = None
-    if old is None or not intake.fingerprint or old.fingerprint != intake.fingerprint:
-        shutil.rmtree(folder / MAKING, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / FAILED_FILE).unlink(missing_ok=True)
-    write_whole(folder / INTAKE_FILE, intake.model_dump_json().encode())
+    with _alone(work):
+        try:
+            old = read(folder)
+        except MediaError:
+            old = None
+        if old is None or not intake.fingerprint or old.fingerprint != intake.fingerprint:
+            shutil.rmtree(folder / MAKING, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / FAILED_FILE).unlink(missing_ok=True)
+        write_whole(folder / INTAKE_FILE, intake.model_dump_json().encode())
     return folder
+
+
+def correct(folder: Path, changes: Changes) -> None:
+    """Change what is said about the course of a job, if there is one in the folder."""
+    with contextlib.suppress(MediaError, FileNotFoundError), _alone(folder.parent):
+        job = read(folder)
+        details = job.details.model_copy(update=changes.given())
+        changed = job.model_copy(update={"details": details})
+        write_whole(folder / INTAKE_FILE, changed.model_dump_json().encode())
+
+
+def drop(folder: Path) -> bool:
+    """Give a job up, with the file if it is ours; whether there was one. Raises Busy."""
+    try:
+        job = read(folder)
+    except MediaError:
+        return False
+    with claimed(folder):
+        done(folder, job)
+    return True
 
 
 def waiting(work: Path) -> list[Path]:
@@ -171,13 +201,34 @@ def failure(folder: Path) -> str:
 
 
 def done(folder: Path, intake: Intake) -> None:
-    """The course is there: remove the job, and the file if it is ours."""
-    (folder / INTAKE_FILE).unlink(missing_ok=True)
-    if intake.remove_source:
-        intake.source.unlink(missing_ok=True)
-        for one in intake.details.subtitles:
-            one.file.unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
+    """The course is there: remove the job, and the file if it is ours.
+
+    A job that was left in its place meanwhile stays: a class has gone on.
+    """
+    with _alone(folder.parent):
+        with contextlib.suppress(MediaError):
+            now = read(folder)
+            if (now.source, now.follows, now.fingerprint) != (
+                intake.source, intake.follows, intake.fingerprint,
+            ):  # fmt: skip
+                return
+        (folder / INTAKE_FILE).unlink(missing_ok=True)
+        if intake.remove_source:
+            intake.source.unlink(missing_ok=True)
+            for one in intake.details.subtitles:
+                one.file.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    """Change what waits while nobody else does; for a moment only."""
+    handle = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager

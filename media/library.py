@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from pydantic import BaseModel
 
 from . import signed
-from .course import Attachment, Course, Rendition
+from .course import Attachment, Changes, Course, Rendition
 from .errors import MediaError
 from .manifest import Manifest
 from .objects import NoSuchObject, Objects
@@ -37,6 +37,8 @@ from .search import Index
 log = logging.getLogger("media.library")
 
 CATALOGUE: Final = "catalogue"
+ORPHAN_AFTER_S: Final = 86400.0
+"""What no course names is removed when it is so old: younger, it may belong to one that is made."""
 REREAD_AFTER_S: Final = 3.0
 """How old the catalogue may be before the store is asked what has changed."""
 
@@ -47,6 +49,14 @@ _TAG_LETTERS: Final = 16
 
 class NoSuchCourse(MediaError):
     """There is no such course, rendition or file of a course here."""
+
+
+class NotTaken(MediaError):
+    """What somebody wants to change of a course cannot be; the text says why."""
+
+
+class Outdated(MediaError):
+    """Somebody else has changed the course meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +122,8 @@ class Library:
         self._unreadable: dict[str, str] = {}
         self._read_at = float("-inf")
         self._reading = asyncio.Lock()
+        self.writing = asyncio.Lock()
+        """Held while a course is read, changed and saved again."""
         self._manifests: OrderedDict[tuple[str, str], SignedManifest] = OrderedDict()
 
     # ------------------------------------------------------------ reading
@@ -271,6 +283,46 @@ class Library:
         self._take(SignedCourse(course, text), (await self.objects.head(key)).tag)
         await self.objects.delete(sorted(old.difference(_keys(course))))
         return course
+
+    async def edit(self, course_id: str, changes: Changes, revision: int | None = None) -> Course:
+        """Change what people say about a course.
+
+        Hold `writing`. revision: of the course that was seen by who changes it. Raises
+        NoSuchCourse, Outdated, and NotTaken for a chapter beyond the end.
+        """
+        self._read_at = float("-inf")  # another process may have entered it anew
+        course = (await self.course(course_id)).course
+        if revision is not None and revision != course.revision:
+            raise Outdated(
+                f"the course {course_id!r} was changed meanwhile: load it again, then change it"
+            )
+        late = changes.late(course.duration_s)
+        if late is not None:
+            raise NotTaken(
+                f"the chapter {late.title!r} begins at {late.start_s:g} s and the course ends "
+                f"at {course.duration_s:.0f} s"
+            )
+        return await self.save(course.model_copy(update=changes.given()))
+
+    async def sweep(self, busy: Callable[[], Iterable[str]], now_s: float) -> list[str]:
+        """Remove the files that no course names, as deleted and failed ones leave them.
+
+        Returns their keys. busy: the courses that are being made, which may have files that the
+        catalogue does not know yet. Nothing of them, nothing that is younger than ORPHAN_AFTER_S,
+        and nothing of a course whose entry cannot be read is touched. now_s: Unix seconds.
+        """
+        # First the files, then who needs them: a course that is saved in between is seen.
+        there = await self.objects.list("courses", unfinished=True)
+        old = [one for one in there if now_s - one.written_s > ORPHAN_AFTER_S]
+        self._read_at = float("-inf")
+        await self.catalogue()
+        spared = {*await asyncio.to_thread(lambda: set(busy())), *self._unreadable}
+        named = {key for _, one in self._courses.values() for key in _keys(one.course)}
+        orphans = [
+            one.key for one in old if one.key not in named and one.key.split("/")[1] not in spared
+        ]
+        await self.objects.delete(orphans)
+        return orphans
 
     async def delete(self, course_id: str) -> None:
         """Remove a course: from the catalogue first, then its files. Raises NoSuchCourse."""

@@ -44,11 +44,15 @@ class NoSuchObject(StoreError):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An object: its key, its size, and a tag that changes when its contents do."""
+    """An object: its key, its size, a tag that changes when its contents do, and when they did.
+
+    written_s: Unix seconds by the store's clock.
+    """
 
     key: str
     size_bytes: int
     tag: str
+    written_s: float
 
 
 class Objects:
@@ -137,8 +141,11 @@ class Objects:
             raise self._failure(f"{key} cannot be read", error) from error
         return _found(meta)
 
-    async def list(self, prefix: str) -> list[Found]:
-        """The objects below `prefix`, a key without the last `/`, in no order."""
+    async def list(self, prefix: str, *, unfinished: bool = False) -> list[Found]:
+        """The objects below `prefix`, a key without the last `/`, in no order.
+
+        unfinished: also what a crash has left of objects that were being written.
+        """
         found: list[Found] = []
         try:
             async for batch in obstore.list(self._store, _checked(prefix)):
@@ -147,6 +154,8 @@ class Objects:
             return []
         except (BaseError, OSError) as error:
             raise self._failure("it cannot be listed", error) from error
+        if unfinished:
+            return found
         return [one for one in found if not one.key.rpartition("/")[2].startswith(_PART_OF)]
 
     async def delete(self, keys: Iterable[str]) -> None:
@@ -231,7 +240,7 @@ def _checked(key: str) -> str:
 
 def _found(meta: obstore.ObjectMeta) -> Found:
     tag = meta["e_tag"] or f"{meta['last_modified'].timestamp()}-{meta['size']}"
-    return Found(meta["path"], meta["size"], tag)
+    return Found(meta["path"], meta["size"], tag, meta["last_modified"].timestamp())
 
 
 def _to_disk(path: Path) -> None:

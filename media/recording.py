@@ -72,7 +72,7 @@ class SegmentFacts(_Strict):
     height: int = Field(ge=0, le=16384)
     sound: bool
     began_ntp_s: float = Field(ge=0, le=2**33, allow_inf_nan=False)
-    """The publisher's clock at time 0 of the part, in NTP seconds; 0 if it is not known."""
+    """The publisher's clock at time 0 of the part, in NTP seconds; 0 if it is not known yet."""
     missing: list[Missing] = Field(max_length=100)
 
 
@@ -257,6 +257,8 @@ def _read_part(folder: Path, number: int) -> Part | None:
             )  # fmt: skip
         elif facts.number != len(part.segments):
             break
+        if not part.began_ntp_s:
+            part.began_ntp_s, part.began_at = facts.began_ntp_s, _utc(facts.began_ntp_s)
         part.segments.append(segment)
         part.missing += facts.missing
         part.duration_s = facts.start_s + facts.duration_s

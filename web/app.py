@@ -75,6 +75,8 @@ def build_app(
         stays.add(app, node, attendee, stays.to_parent(node))
     elif room is not None:
         courses.add(app, room, node.config.access)
+        if county is not None:
+            room.asked_for_uses.append(stations.uses_of(county))
         uploads.add(app, room, node.config.access)
     (rooms or Hub(node)).add(app)
     rendered = pages.add_pages(app, node)

@@ -12,6 +12,18 @@ its name may change when a course is entered again, so it is asked again and ans
     GET /courses/{id}/master.m3u8, {rendition}.m3u8
     GET /courses/{id}/poster.jpg, {lang}.vtt
     GET /api/library                               the public key and the jobs
+    GET /api/courses/{id}/uses                     {"may_edit", "uses": [{"title", "where",
+                                                   "starts_at"}]}: who plans to play it
+    PATCH /api/courses/{id}                        {"revision", "title", "teacher", "unit",
+                                                   "tags", "description", "language",
+                                                   "chapters": [{"start_s", "title"}]}: what is
+                                                   given changes; -> the course
+    DELETE /api/courses/{id}                       the course, or the job that was to become it;
+                                                   409 with its uses while timetables need it,
+                                                   ?anyway=1 all the same
+
+Who may publish `course/{id}` may change it; signed in at a centre, `web/centre/library_routes.py`
+says who.
 """
 
 from __future__ import annotations
@@ -28,17 +40,19 @@ from typing import Any, Final
 
 from aiohttp import hdrs, web
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from pydantic import Field, ValidationError
 
 from media import playlist
-from media.course import Course
+from media.course import Changes, Course
 from media.errors import MediaError
-from media.library import NoSuchCourse, SignedCourse
+from media.intake import Busy
+from media.library import NoSuchCourse, NotTaken, Outdated, SignedCourse
 from media.objects import NoSuchObject
 from media.search import Index, Query
 from media.signed import BadDocument, BadSignature
-from relay.access import Access, AccessError, Grant
+from relay.access import Access, AccessError, Grant, matches
 from web import bearer, filespan, ranges
-from web.library import LibraryRoom
+from web.library import LibraryRoom, Needed, Use
 
 log = logging.getLogger("web.courses")
 
@@ -48,6 +62,7 @@ ATTACHMENT: Final = r"{file:[a-z0-9][a-z0-9-]{0,63}\.(?:jpg|vtt)}"
 LISTED: Final = 60
 MOST_LISTED: Final = 200
 MAX_QUERY: Final = 500
+MAX_CHANGES_BYTES: Final = 512 * 1024
 STEP_BYTES: Final = 4 * 1024 * 1024
 """How much of a file is brought into memory before it is sent on."""
 
@@ -59,6 +74,17 @@ _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
 }
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Edit(Changes):
+    """A body of PATCH. revision: of the course as it was when somebody began to change it."""
+
+    revision: int | None = Field(default=None, ge=1)
+
+    @property
+    def changes(self) -> Changes:
+        """What is to change."""
+        return Changes.model_validate(self.model_dump(exclude_unset=True, exclude={"revision"}))
 
 
 class Courses:
@@ -131,6 +157,58 @@ class Courses:
         ]
         most = self._room.settings.max_upload_mb * 1_000_000
         return _document(request, {"public_keys": pems, "jobs": jobs, "max_upload_bytes": most})
+
+    # ------------------------------------------------------------ changes
+
+    async def uses(self, request: web.Request) -> web.StreamResponse:
+        """`GET /api/courses/{id}/uses`."""
+        course = (await self._course(request)).course
+        may_edit = _keeps(self._grant(request), course.id)
+        uses = await self._room.uses(course.id) if may_edit else []
+        shown = [use_json(one) for one in uses]
+        return _document(request, {"may_edit": may_edit, "uses": shown})
+
+    async def edit(self, request: web.Request) -> web.StreamResponse:
+        """`PATCH /api/courses/{id}`."""
+        course_id = self._kept(request)
+        if request.content_type != "application/json":
+            # A page of another site can send a form or text without being asked who it is.
+            return refused(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The changes must come as application/json."
+            )
+        body = bytearray()
+        async for part in request.content.iter_chunked(64 * 1024):
+            body += part
+            if len(body) > MAX_CHANGES_BYTES:
+                sentence = "That is too much for a course: use fewer words."
+                return refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, sentence)
+        asked = Edit.model_validate_json(bytes(body))
+        course = await self._room.edit(course_id, asked.changes, asked.revision)
+        log.info("course-edited id=%s revision=%d", course.id, course.revision)
+        return _document(request, {"course": course.model_dump(mode="json")})
+
+    async def delete(self, request: web.Request) -> web.StreamResponse:
+        """`DELETE /api/courses/{id}`."""
+        course_id = self._kept(request)
+        try:
+            await self._room.delete(course_id, anyway=request.query.get("anyway") == "1")
+        except Needed as error:
+            told = {"error": said(error), "uses": [use_json(one) for one in error.uses]}
+            return web.json_response(told, status=HTTPStatus.CONFLICT)
+        return web.Response(status=HTTPStatus.NO_CONTENT)
+
+    def _kept(self, request: web.Request) -> str:
+        """The course in the address, which the bearer may change."""
+        course_id = request.match_info["course"]
+        grant = self._grant(request)
+        grant.require_publish(f"course/{course_id}")
+        if not _keeps(grant, course_id):
+            raise AccessError(
+                403,
+                "A node's token does not change courses; ask for one issued with "
+                f"`terrace token --publish course/{course_id}`.",
+            )
+        return course_id
 
     # ------------------------------------------------------------ small files
 
@@ -283,6 +361,16 @@ def _brief(course: Course) -> dict[str, Any]:
     }
 
 
+def _keeps(grant: Grant, course_id: str) -> bool:
+    """Whether the bearer may change a course: a node, which may publish anything, may not."""
+    return any(matches(pattern, f"course/{course_id}") for pattern in grant.publish)
+
+
+def use_json(one: Use) -> dict[str, str]:
+    """A planned time as the page shows it."""
+    return {"title": one.title, "where": one.where, "starts_at": one.starts_at.isoformat()}
+
+
 def _document(request: web.Request, value: object) -> web.Response:
     body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
     return _small(request, body, "application/json; charset=utf-8")
@@ -317,6 +405,14 @@ def guard(handler: Handler) -> Handler:
             return refused(error.status, error.sentence)
         except (NoSuchCourse, NoSuchObject) as error:
             return refused(HTTPStatus.NOT_FOUND, said(error))
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(map(str, first["loc"])) or "the body"
+            return refused(HTTPStatus.BAD_REQUEST, f"{place}: {first['msg']}.")
+        except NotTaken as error:
+            return refused(HTTPStatus.BAD_REQUEST, said(error))
+        except (Outdated, Busy) as error:
+            return refused(HTTPStatus.CONFLICT, said(error))
         except (BadSignature, BadDocument) as error:
             log.warning("course-bad path=%s why=%s", request.path, error)
             return refused(HTTPStatus.BAD_GATEWAY, said(error))
@@ -339,6 +435,9 @@ def add(app: web.Application, room: LibraryRoom, access: Access) -> None:
     here, get = f"/courses/{COURSE}", app.router.add_get
     get("/api/courses", guard(courses.listing))
     get(f"/api/courses/{COURSE}", guard(courses.about))
+    get(f"/api/courses/{COURSE}/uses", guard(courses.uses))
+    app.router.add_patch(f"/api/courses/{COURSE}", guard(courses.edit))
+    app.router.add_delete(f"/api/courses/{COURSE}", guard(courses.delete))
     get("/api/library", guard(courses.library))
     get(f"{here}/course.jws", guard(courses.course))
     get(f"{here}/{RENDITION}.manifest", guard(courses.manifest))

@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from media.county import County
 from relay.node import Node, NodeConfig
+from schedule import showings
 from schedule.channels import (
     HttpSettings,
     LogChannel,
@@ -42,7 +43,7 @@ from web.centre.reported import Stays
 from web.centre.scene import NodeScene
 from web.centre.settings import CentreSettings
 from web.centre.timetables import Timetables
-from web.library import LibraryRoom
+from web.library import LibraryRoom, Use, UsesOf
 from web.recordings import Recordings
 from web.room.hub import Hub
 from web.settings import RelaySettings, Settings
@@ -88,6 +89,9 @@ async def run(
     relay = settings.relay
     centre = await Centre.open(settings.centre, public_url=_public_url(relay), access=config.access)
     try:
+        centre.library = room
+        replay = timedelta(hours=settings.centre.replay_hours)
+        room.asked_for_uses.append(_uses(centre, replay))
         channels = channels_of(settings.centre, centre)
         centre.policy = replace(centre.policy, by=fields_of(channels))
         node = Node(config)
@@ -98,7 +102,7 @@ async def run(
             centre.store, node, room, centre.clock, own=county,
             token=settings.centre.county_token.get_secret_value(),
             counties=settings.centre.counties,
-            replay=timedelta(hours=settings.centre.replay_hours),
+            replay=replay,
         )  # fmt: skip
         owner = f"{config.name}-{secrets.token_hex(8)}"
         policy = Policy(silence_s=settings.centre.silence_s, grace_s=settings.centre.grace_s)
@@ -134,6 +138,17 @@ async def run(
         )  # fmt: skip
     finally:
         await centre.close()
+
+
+def _uses(centre: Centre, replay: timedelta) -> UsesOf:
+    """Says when the plans play a course."""
+
+    async def uses(course_id: str) -> list[Use]:
+        async with centre.store.reading() as connection:
+            found = await showings.planned(connection, course_id, centre.clock(), replay)
+        return [Use(one.title, one.unit, one.starts_at) for one in found]
+
+    return uses
 
 
 def _keep(centre: Centre) -> stays.Send:

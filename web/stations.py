@@ -55,6 +55,7 @@ from media.pairing import Desk, PairingError
 from media.programme import Id, Text
 from media.report import MAX_BYTES as MAX_REPORT_BYTES
 from relay.access import Access, AccessError, Grant
+from web.library import Use, UsesOf
 
 log = logging.getLogger("web.stations")
 
@@ -107,6 +108,30 @@ def add(
     """
     access.add_key(county.public_key)
     Stations(county, access, changed).add_routes(app)
+
+
+def uses_of(county: County) -> UsesOf:
+    """Says when the stations of a county play a course, by the timetables in force."""
+
+    def look(course_id: str) -> list[Use]:
+        found: list[Use] = []
+        for target, text in county.timetables_in_force():
+            try:
+                one = programme.parse(signed.verify(text, county.timetable_keys, programme.TYP))
+            except (signed.BadSignature, signed.BadDocument, programme.ProgrammeError):
+                continue
+            now = time.time()
+            found += [
+                Use(item.title, target, item.starts_at)
+                for item in one.items
+                if item.course == course_id and item.end_s > now
+            ]
+        return found
+
+    async def uses(course_id: str) -> list[Use]:
+        return await asyncio.to_thread(look, course_id)
+
+    return uses
 
 
 class Stations:

@@ -25,6 +25,7 @@ from media import recording
 from tests.live import browser, flashes
 from tests.live.processes import ROOT, Relay, relay
 from tests.live.tree import until
+from tests.media.clips import write_clip
 from tests.patience import PATIENCE
 
 MAX_SKEW_MS = 40
@@ -34,11 +35,13 @@ BUSY_BROWSER_MS = 150
 
 
 @contextlib.asynccontextmanager
-async def card(node: Relay, stream: str, folder: Path) -> AsyncIterator[Any]:
-    """`terrace publish test:` as a process."""
+async def card(
+    node: Relay, stream: str, folder: Path, source: tuple[str, ...] = ("test:",)
+) -> AsyncIterator[Any]:
+    """`terrace publish test:`, or of another source, as a process."""
     with (folder / f"{stream}-publish.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "web.cli", "publish", "test:", f"{node.url}/whip/{stream}",
+            sys.executable, "-m", "web.cli", "publish", *source, f"{node.url}/whip/{stream}",
             "--size", "320x180", "--video-bitrate", "300k",
             cwd=ROOT, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
@@ -342,3 +345,56 @@ async def test_a_node_that_is_killed_goes_on_with_the_same_recording(
     assert len(found.parts) == 2
     assert {s.file for p in found.parts for s in p.segments} >= set(before)
     assert [path.name for path in kept.iterdir()] == [id]
+
+
+async def test_a_class_of_a_killed_recorder_and_two_publishers_is_one_course(
+    tmp_path: Path, stream: str
+) -> None:
+    """The recorder is killed in the middle; then somebody goes on whose machine has no sound.
+
+    That is another file of the recording. The course has all of it, and says what is missing.
+    """
+    kept, name = tmp_path / "kept", f"test-{stream[-40:]}"
+    silent = write_clip(tmp_path / "silent.mp4", frames=100)
+    options = ("--record", "test-*", "--recordings", str(kept))
+    shelf = {"TERRACE_LIBRARY_FOLDER": str(tmp_path / "library")}
+    async with relay(tmp_path, *options, **shelf) as node:
+        async with card(node, name, tmp_path):
+            id = await recorded(node, name, 3)
+            [recorder] = await asyncio.to_thread(recorders, node.process.pid)
+            os.kill(recorder, signal.SIGKILL)
+            await recorded(node, name, 7)
+        async with card(node, name, tmp_path, (str(silent), "--loop")):
+            _, said = await call(node, "GET", f"/api/recordings/{id}")
+            # FFmpeg reports its clock every five seconds, and the pause is known by that.
+            await recorded(node, name, said["seconds"] + 8)
+            assert (await call(node, "DELETE", f"/api/recordings/{id}"))[0] == 202
+
+            async def whole_course() -> Any:
+                _, said = await call(node, "GET", f"/api/courses/{id}")
+                done = isinstance(said, dict) and said["course"]["complete"]
+                return said["course"] if done else None
+
+            course = await until("the course is whole", whole_course, 90)
+    found = recording.load(kept / id)
+    assert [(one.video, one.sound) for one in found.files] == [("H264", True), ("H264", False)]
+    assert len(found.parts) >= 3
+    assert course["duration_s"] == pytest.approx(found.duration_s, abs=0.1)
+    away = [one for one in found.missing if one.kind == "away"]
+    # One pause is the recorder's, one the publishers'.
+    began = [(one.began_ntp_s, one.duration_s) for one in found.parts]
+    assert found.files[1].start_s in [one.start_s for one in away], began
+    assert len(away) == len(found.parts) - 1
+    marked = {one["start_s"] for one in course["missing"]}
+    assert {one.start_s for one in away} <= marked
+
+
+def recorders(node_pid: int) -> list[int]:
+    """The recorders of a node, by their process ids."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            parent = (path.parent / "stat").read_text().rpartition(")")[2].split()[1]
+            if int(parent) == node_pid and b"\0record\0" in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found

@@ -364,3 +364,15 @@ async def test_a_full_disk_fails_the_job_for_now_and_not_for_ever(
     assert intake.waiting(work) == [folder]
     (folder / "making" / ".plan.json.part").unlink()
     assert (await ingest.run(library, folder)).complete
+
+
+async def test_a_job_that_is_left_anew_while_it_ends_is_not_lost(tmp_path: Path) -> None:
+    """A class that goes on after all: the job of its longer recording takes the old one's place."""
+    first, longer = tmp_path / "1.mp4", tmp_path / "2.mp4"
+    folder = intake.leave(tmp_path, Intake(id="rice", source=first, details=Details(title="Rice")))
+    old = intake.read(folder)
+    intake.leave(tmp_path, Intake(id="rice", source=longer, details=Details(title="Rice")))
+    intake.done(folder, old)
+    assert intake.read(folder).source == longer
+    intake.done(folder, intake.read(folder))
+    assert not folder.exists()

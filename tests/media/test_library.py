@@ -10,8 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from media import signed
-from media.course import Attachment, Course, Rendition
-from media.library import Library, NoSuchCourse
+from media.course import Attachment, Changes, Course, Rendition
+from media.library import ORPHAN_AFTER_S, Library, NoSuchCourse, NotTaken, Outdated
 from media.manifest import Manifest
 from media.objects import NoSuchObject, Objects, open_objects
 from media.search import Query
@@ -162,3 +162,64 @@ async def test_a_manifest_that_was_changed_in_the_store_is_not_believed(
     await objects.put(key, text[:-6] + b"AAAAAA")
     with pytest.raises(signed.BadSignature, match="changed on its way"):
         await library.manifest("rice", "480p")
+
+
+# ------------------------------------------------------------ changes, and what is left over
+
+
+async def test_what_somebody_corrects_is_signed_and_keeps_the_files(
+    objects: Objects, library: Library, tmp_path: Path
+) -> None:
+    before = await published(library, tmp_path / "file")
+    files = {one.key for one in await objects.list("courses")}
+    changes = Changes(title="新名", tags=("a",), language="", chapters=(
+        {"start_s": 3, "title": "Second"}, {"start_s": 0, "title": "First"},
+    ))  # fmt: skip
+    after = await library.edit("rice", changes, before.revision)
+    assert (after.title, after.tags, after.language, after.teacher) == (
+        "新名", ("a",), None, before.teacher,
+    )  # fmt: skip
+    assert [one.title for one in after.chapters] == ["First", "Second"]
+    assert after.revision == before.revision + 1
+    text = (await library.course("rice")).text
+    assert signed.read(text, [KEY.public_key()], signed.COURSE, Course) == after
+    assert [one.id for one in (await library.catalogue()).find(Query("新名"))] == ["rice"]
+    assert {one.key for one in await objects.list("courses")} == files
+    with pytest.raises(Outdated):
+        await library.edit("rice", Changes(title="Mine"), before.revision)
+    late = Changes.model_validate({"chapters": [{"start_s": 1e5, "title": "Beyond"}]})
+    with pytest.raises(NotTaken, match="'Beyond' begins at 100000 s"):
+        await library.edit("rice", late)
+    with pytest.raises(NoSuchCourse):
+        await library.edit("tea", changes)
+
+
+async def test_only_what_nobody_needs_any_more_is_swept(
+    objects: Objects, library: Library, tmp_path: Path
+) -> None:
+    """Not what a course names, not what is young, not of what is made, not of what is damaged."""
+    await published(library, tmp_path / "file")
+    await published(library, tmp_path / "file", "damaged")
+    await objects.put("catalogue/damaged.jws", b"half of a signed cou")
+    named = {one.key for one in await objects.list("courses")}
+    orphans = ["courses/rice/480p.0123456789abcdef.mp4", "courses/gone/240p.0123.manifest"]
+    for key in [*orphans, "courses/making/240p.0123456789abcdef.mp4"]:
+        await objects.put(key, b"x")
+    now = max(one.written_s for one in await objects.list("courses"))
+    assert await library.sweep(set, now + ORPHAN_AFTER_S - 60) == []
+    removed = await library.sweep(lambda: {"making"}, now + ORPHAN_AFTER_S + 60)
+    assert sorted(removed) == sorted(orphans)
+    left = {one.key for one in await objects.list("courses")}
+    assert left == named | {"courses/making/240p.0123456789abcdef.mp4"}
+
+
+async def test_what_a_crash_left_half_written_is_swept_too(tmp_path: Path) -> None:
+    objects = open_objects(str(tmp_path / "objects"))
+    library = Library(objects, [KEY.public_key()], KEY)
+    await published(library, tmp_path / "file")
+    half = tmp_path / "objects" / "courses" / "rice" / "part.480p.0123456789abcdef.mp4"
+    half.write_bytes(b"half")
+    assert await library.sweep(set, half.stat().st_mtime + ORPHAN_AFTER_S + 1) == [
+        "courses/rice/part.480p.0123456789abcdef.mp4"
+    ]
+    assert not half.exists()

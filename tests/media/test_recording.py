@@ -189,6 +189,24 @@ def test_a_pause_before_another_codec_is_marked_like_any_other(tmp_path: Path) -
     assert [gap.start_s for gap in job.details.missing] == [away.start_s]
 
 
+def test_a_pause_is_known_by_reports_that_come_after_the_part_has_begun(tmp_path: Path) -> None:
+    """One track alone waits for nobody's clock."""
+    footage = Footage(Cutter(), sound=False)
+    footage.run(6)
+    footage.away(4)
+    footage.cuts += footage.cutter.begin_tracks(["video"], footage.now)
+    footage.run(1, reports=False)
+    footage._steps = 100
+    footage.run(7)
+    footage.finish()
+    new(tmp_path)
+    written(tmp_path, footage)
+    done = joined(tmp_path)
+    assert [part.began_ntp_s > 0 for part in done.parts] == [True, True]
+    [away] = [gap for gap in done.missing if gap.kind == "away"]
+    assert away.duration_s == pytest.approx(4, abs=0.1)
+
+
 def test_another_size_of_the_same_codec_stays_in_one_file(tmp_path: Path) -> None:
     footage = Footage(Cutter())
     footage.run(6)

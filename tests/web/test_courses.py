@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from media import signed
 from media.course import Course
+from media.intake import Details, Intake
 from media.library import Library
 from media.manifest import Manifest
 from media.uploads import UPLOAD_FILE
@@ -25,8 +28,9 @@ from relay import access
 from relay.access import Access
 from tests.media.clips import write_clip
 from tests.media.test_library import DATA, published
+from tests.patience import PATIENCE
 from web import course_pages, courses, pages, uploads
-from web.library import LibraryRoom, open_library
+from web.library import LibraryRoom, Use, open_library
 from web.library_settings import LibrarySettings
 
 
@@ -400,3 +404,137 @@ def test_the_library_makes_its_own_key_and_keeps_it(tmp_path: Path) -> None:
     first, second = open_library(settings), open_library(settings)
     assert first.public_keys[0].public_bytes_raw() == second.public_keys[0].public_bytes_raw()
     assert (tmp_path / "library" / "library-key.pem").stat().st_mode & 0o077 == 0
+
+
+# ------------------------------------------------------------ changes
+
+
+async def until(look: Callable[[], Awaitable[Any]]) -> Any:
+    """Wait for it, and return it."""
+    async with asyncio.timeout(30 * PATIENCE):
+        while not (found := await look()):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    return found
+
+
+async def change(site: Site, how: str, path: str, **more: Any) -> tuple[int, Any]:
+    async with site.http.request(how, site.url + path, **more) as answer:
+        text = await answer.text()
+        return answer.status, json.loads(text) if text.startswith("{") else text
+
+
+async def test_a_course_is_corrected_over_http(site: Site, tmp_path: Path) -> None:
+    one = await entered(site, tmp_path)
+    body = {"title": " 水稻 二 ", "tags": ["农业"], "revision": one.revision}
+    status, said = await change(site, "PATCH", "/api/courses/rice", json=body)
+    assert (status, said["course"]["title"], said["course"]["revision"]) == (200, "水稻 二", 2)
+    listed = await (await site.get("/api/courses?q=二")).json()
+    assert [course["tags"] for course in listed["courses"]] == [["农业"]]
+    for wanted, sent, words in (
+        (409, {"json": body}, "changed meanwhile"),
+        (400, {"json": {"title": ""}}, "title"),
+        (400, {"json": {"id": "tea"}}, "id"),
+        (400, {"json": {"chapters": [{"start_s": 9e4, "title": "x"}]}}, "the course ends at"),
+        (400, {"data": b"{", "headers": {"Content-Type": "application/json"}}, "JSON"),
+        (413, {"json": {"description": "x" * 600_000}}, "too much"),
+        (415, {"data": b"{}", "headers": {"Content-Type": "text/plain"}}, "application/json"),
+    ):
+        status, said = await change(site, "PATCH", "/api/courses/rice", **sent)
+        assert (status, words in said) == (wanted, True), said
+    assert (await change(site, "PATCH", "/api/courses/tea", json={"title": "x"}))[0] == 404
+
+
+async def test_a_course_that_timetables_need_goes_only_when_it_is_said_twice(
+    site: Site, tmp_path: Path
+) -> None:
+    await entered(site, tmp_path)
+    coming = Use("育秧", "shangping-1", datetime(2026, 12, 1, 9, tzinfo=UTC))
+
+    async def uses(course_id: str) -> list[Use]:
+        return [coming] if course_id == "rice" else []
+
+    site.room.asked_for_uses.append(uses)
+    _, said = await change(site, "GET", "/api/courses/rice/uses")
+    shown = {"title": "育秧", "where": "shangping-1", "starts_at": "2026-12-01T09:00:00+00:00"}
+    assert said == {"may_edit": True, "uses": [shown]}
+    status, said = await change(site, "DELETE", "/api/courses/rice")
+    assert (status, said["uses"]) == (409, [shown])
+    assert "1 coming item plays it, the next one '育秧' on 2026-12-01" in said["error"]
+    assert (await change(site, "DELETE", "/api/courses/rice?anyway=1"))[0] == 204
+    assert (await change(site, "DELETE", "/api/courses/rice?anyway=1"))[0] == 404
+    assert (await site.get("/courses/rice/course.jws")).status == 404
+    assert await (await site.library()).objects.list("courses/rice") == []
+
+
+async def test_who_may_change_a_course(closed: Site, tmp_path: Path) -> None:
+    """Who may publish it; not who watches, nor a node, which may publish every stream."""
+    await entered(closed, tmp_path)
+    node = access.issue(
+        PRIVATE, publish=[], view=[], relay=True, ttl_s=60, subject="", now=2e9
+    )  # fmt: skip
+    editor = token(publish=["course/rice"], view=["course/*"])
+    for bearer, status, may in (
+        ("", 401, None), (token(view=["course/*"]), 403, False), (node, 403, False),
+        (token(publish=["course/tea"], view=["*"]), 403, False), (editor, 200, True),
+    ):  # fmt: skip
+        headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+        found = await change(closed, "GET", "/api/courses/rice/uses", headers=headers)
+        assert may is None or found[1]["may_edit"] is may
+        body = {"title": "x"}
+        found = await change(closed, "PATCH", "/api/courses/rice", json=body, headers=headers)
+        assert found[0] == status
+    headers = {"Authorization": f"Bearer {token(view=['*'])}"}
+    assert (await change(closed, "DELETE", "/api/courses/rice", headers=headers))[0] == 403
+    headers = {"Authorization": f"Bearer {editor}"}
+    assert (await change(closed, "DELETE", "/api/courses/rice", headers=headers))[0] == 204
+
+
+async def test_a_course_that_is_being_made_is_corrected_and_given_up(
+    site: Site, tmp_path: Path
+) -> None:
+    """The renditions that come later do not bring the old title back; nothing of it stays."""
+    clip = write_clip(tmp_path / "clip.mp4", frames=25 * 8, size=(854, 480), audio="aac")
+    details = Details(title="Clip")
+    site.room.leave(Intake(id="clip", source=clip, fingerprint="x", details=details))
+    site.room.wake()
+
+    async def course() -> Any:
+        answer = await site.get("/api/courses/clip")
+        return (await answer.json())["course"] if answer.status == 200 else None
+
+    assert (await until(course))["complete"] is False
+    status, _ = await change(site, "PATCH", "/api/courses/clip", json={"title": "Better"})
+    assert status == 200
+
+    async def complete() -> Any:
+        found = await course()
+        return found if found["complete"] else None
+
+    found = await until(complete)
+    assert (found["title"], len(found["renditions"])) == ("Better", 3)
+    site.room.leave(Intake(id="clip", source=clip, fingerprint="y", details=details))
+    site.room.wake()
+
+    async def begun() -> bool:
+        return site.room._at is not None and (site.room.work / "clip" / "making").exists()
+
+    await until(begun)
+    assert (await change(site, "DELETE", "/api/courses/clip"))[0] == 204
+    assert list(site.room.work.iterdir()) == []
+    assert await (await site.library()).objects.list("courses") == []
+    assert clip.exists()
+
+
+async def test_a_job_that_failed_is_put_away(site: Site, tmp_path: Path) -> None:
+    text = tmp_path / "notes.mp4"
+    text.write_text("no video")
+    site.room.leave(Intake(id="notes", source=text, details=Details(title="Notes")))
+    site.room.wake()
+
+    async def failed() -> bool:
+        return [one.state for one in site.room.jobs()] == ["failed"]
+
+    await until(failed)
+    assert (await change(site, "DELETE", "/api/courses/notes"))[0] == 204
+    assert site.room.jobs() == []
+    assert (await change(site, "DELETE", "/api/courses/notes"))[0] == 404

@@ -17,6 +17,7 @@ from web.centre.oidc import CALLBACK, Client, Oidc
 from web.centre.rooms import Rooms
 from web.centre.settings import CentreSettings
 from web.centre.signin import Lifetime, Passwords
+from web.library import LibraryRoom
 
 
 def wall_clock() -> datetime:
@@ -39,8 +40,8 @@ class Centre:
     public_url: where browsers reach it, without a slash at the end. access: the gate of its node,
     which knows the tokens of nodes and stations. clock: aware datetimes. policy: who is reminded
     when; told: reminders go out through its channels. oidc: whose accounts are good here, too.
-    proxies: whose X-Forwarded-For is believed. keeper: takes what nodes report. rooms: of
-    meetings; where there is a node, they are given it.
+    proxies: whose X-Forwarded-For is believed. library: of its node, if it has one. keeper: takes
+    what nodes report. rooms: of meetings; where there is a node, they are given it.
     """
 
     store: Store
@@ -53,6 +54,7 @@ class Centre:
     limits: Limits = field(default_factory=Limits)
     oidc: Oidc | None = None
     proxies: tuple[addresses.Network, ...] = ()
+    library: LibraryRoom | None = None
     keeper: Keeper = field(init=False)
     rooms: Rooms = field(init=False)
 

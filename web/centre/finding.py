@@ -6,15 +6,19 @@ which the person must be allowed what they want. NotFound when it is not there.
 
 from __future__ import annotations
 
+import re
+
 from sqlalchemy import select
 
-from schedule import bookings, people, units
+from schedule import bookings, people, showings, units
 from schedule.clashes import Reach, Reaches
 from schedule.errors import NotFound
 from schedule.rights import Action, lineage, may, parent_path, places
 from schedule.tables import Occurrence, Series, Unit
 from schedule.units import Place
 from web.centre.table import Ask
+
+_COURSE = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
 
 async def unit_at(ask: Ask) -> str:
@@ -62,6 +66,14 @@ async def of_place(ask: Ask, kind: Place) -> str:
 async def top(ask: Ask) -> str:
     """The root of the tree that the person belongs to."""
     return lineage((await units.unit(ask.connection, ask.person.unit_id)).path)[0]
+
+
+async def of_course(ask: Ask) -> str:
+    """The unit that gave the class of a course in the library; the root, for what was uploaded."""
+    if not _COURSE.fullmatch(ask.at["course"]):
+        raise NotFound("there is no such course")
+    path = await showings.class_of(ask.connection, ask.at["course"])
+    return path if path is not None else await top(ask)
 
 
 async def series_path(ask: Ask, series_id: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from web.centre import (
     class_routes,
+    library_routes,
     oidc_routes,
     people_routes,
     record_routes,
@@ -25,4 +26,5 @@ ROUTES: tuple[Route, ...] = (
     *class_routes.ROUTES,
     *record_routes.ROUTES,
     *room_routes.ROUTES,
+    *library_routes.ROUTES,
 )

@@ -115,7 +115,7 @@ async def known(centre: Centre, boss: Browser) -> dict[str, list[str]]:
     return found | {
         "parent_id": found["unit_id"], "within": found["unit_id"][:2], "token": feeds,
         "search": ["P1"], "state": ["draft", "confirmed"], "reply": ["open", "leave"],
-        "subject": [f"unit:{found['unit_id'][0]}"],
+        "subject": [f"unit:{found['unit_id'][0]}"], "course": ["physics"],
         "list_occurrences.from": ["2026-03-01T00:00:00Z"],
         "list_occurrences.to": ["2026-06-01T00:00:00Z"],
         "from": ["2026-03-01"], "to": ["2026-03-31"],

@@ -10,21 +10,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schedule import invitations, people, planning, rooms, units
 from schedule.people import NewPerson
 from schedule.rights import Role
 from schedule.tables import Occurrence
+from tests.media.test_library import published
 from tests.schedule.network import NOW, Network
 from tests.web.centre.people import PASSWORD, Browser, Clock, give_passwords, token
 from tests.web.centre.test_signin import Open
 from web.centre.centre import Centre
 from web.centre.routes import ROUTES
+from web.library import LibraryRoom
+from web.library_settings import LibrarySettings
 from web.room.root import Event
 
 LOGINS = {
@@ -65,7 +69,7 @@ class Row:
     media_type: str = "text/csv"
 
 
-async def build(network: Network, centre: Centre) -> World:
+async def build(network: Network, centre: Centre, library: Path | None = None) -> World:
     unit, above = network.units["P1A"], network.units["P1"]
     async with network.store.writing() as connection:
         for role in (Role.PRESENTER, Role.OPERATOR, Role.VIEWER):
@@ -91,10 +95,17 @@ async def build(network: Network, centre: Centre) -> World:
         )
         assert occurrence is not None
         await invitations.invite(connection, occurrence)
+        # Its recording stands in the library.
+        mine = Occurrence.id == occurrence
+        await connection.execute(update(Occurrence).where(mine).values(course="physics"))
         # After that: who is invited somewhere is not taken out.
         empty = await units.add_unit(connection, units.NewUnit("empty", "Empty", "county", unit.id))
     await give_passwords(centre.store)
     word, poll = await open_room(centre, occurrence, site.id)
+    if library is not None:
+        centre.library = LibraryRoom(LibrarySettings(folder=library))
+        for course_id in ("physics", "film"):
+            await published(await centre.library.library(), library / "file", course_id)
     return World(
         unit.id, above.id, network.units["P1Ax"].id, empty.id, site.id, station.id, target.id,
         draft.series.id, submitted.series.id, confirmed.series.id, occurrence, word, poll,
@@ -271,6 +282,10 @@ ROWS: dict[str, Row] = {
     # Of one's own feeds only: see test_feeds.py.
     "remove_feed": Row(EVERYBODY, "/api/feeds/1"),
     "read_feed": Row("^APOVbsn-", "/feeds/guessed.ics"),
+    # Whether one may is its answer. A film that was no class is the root's: see below.
+    "see_library_course": Row(EVERYBODY, "/api/library/courses/physics"),
+    "change_library_course": Row("^AP", "/api/library/courses/physics", lambda _: {"title": "New"}),
+    "remove_library_course": Row("^AP", "/api/library/courses/physics", query=lambda _: {"anyway": "1"}),
     "list_audit": Row("", "/api/audit"),
     "list_messages": Row("", "/api/messages"),
     "send_message_again": Row("", "/api/messages/1/send"),
@@ -305,8 +320,10 @@ async def ask(browser: Browser, method: str, row: Row, world: World, **more: Any
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
-async def test_who_may(network: Network, centre: Centre, browser: Open, route: Any) -> None:
-    world, row = await build(network, centre), ROWS[route.name]
+async def test_who_may(
+    network: Network, centre: Centre, browser: Open, route: Any, tmp_path: Path
+) -> None:
+    world, row = await build(network, centre, tmp_path / "library"), ROWS[route.name]
     # Those who may not come first: they find everything as it was.
     for one in sorted(LOGINS, key=lambda one: one in row.who):
         status = await ask(await browser(LOGINS[one]), route.method, row, world)
@@ -321,9 +338,9 @@ async def test_who_may(network: Network, centre: Centre, browser: Open, route: A
 
 @pytest.mark.parametrize("name", ["report_stays", "report_counts"])
 async def test_only_nodes_report(
-    network: Network, centre: Centre, browser: Open, name: str
+    network: Network, centre: Centre, browser: Open, name: str, tmp_path: Path
 ) -> None:
-    world, nobody = await build(network, centre), await browser("")
+    world, nobody = await build(network, centre, tmp_path / "library"), await browser("")
     assert await ask(nobody, "POST", ROWS[name], world, headers=token(relay=False)) == 403
     assert await ask(nobody, "POST", ROWS[name], world, headers=token(relay=True)) == 200
 
@@ -336,10 +353,10 @@ async def test_the_top_sees_everything(browser: Open, name: str) -> None:
 
 
 async def test_an_account_with_a_higher_role_is_not_taken_over(
-    network: Network, centre: Centre, browser: Open
+    network: Network, centre: Centre, browser: Open, tmp_path: Path
 ) -> None:
     """Whoever keeps its home unit's people cannot set the password of the centre's administrator."""
-    world = await build(network, centre)
+    world = await build(network, centre, tmp_path / "library")
     async with network.store.writing() as connection:
         await people.grant(connection, world.person, network.units["C"].id, Role.ADMINISTRATOR)
         await people.change_person(connection, world.person, {"active": False})
@@ -351,9 +368,9 @@ async def test_an_account_with_a_higher_role_is_not_taken_over(
 
 
 async def test_nothing_is_moved_into_or_out_of_what_one_keeps(
-    network: Network, centre: Centre, browser: Open
+    network: Network, centre: Centre, browser: Open, tmp_path: Path
 ) -> None:
-    world, one = await build(network, centre), await browser("boss-P1A")
+    world, one = await build(network, centre, tmp_path / "library"), await browser("boss-P1A")
     other = network.units["P2A"].id
     moves = [
         ("POST", f"/api/units/{world.empty}/move", {"parent_id": other}),
@@ -369,9 +386,9 @@ async def test_nothing_is_moved_into_or_out_of_what_one_keeps(
 
 
 async def test_an_import_stays_within_what_one_keeps(
-    network: Network, centre: Centre, browser: Open
+    network: Network, centre: Centre, browser: Open, tmp_path: Path
 ) -> None:
-    await build(network, centre)
+    await build(network, centre, tmp_path / "library")
     one = await browser("boss-P1A")
     lines = b"code,unit,name\nfine,P1A,Fine\nnot,P2A,Not\n"
     answer = await one.ask(
@@ -384,9 +401,9 @@ async def test_an_import_stays_within_what_one_keeps(
 
 
 async def test_a_role_that_is_taken_away_is_gone_at_once(
-    network: Network, centre: Centre, browser: Open, clock: Clock
+    network: Network, centre: Centre, browser: Open, clock: Clock, tmp_path: Path
 ) -> None:
-    world = await build(network, centre)
+    world = await build(network, centre, tmp_path / "library")
     viewer, boss = await browser("viewer-P1A"), await browser("boss-P1A")
     assert (await viewer.get(f"/api/units/{world.unit}")).status == 200
     who = (await viewer.get("/api/session")).json["person"]["id"]
@@ -395,3 +412,29 @@ async def test_a_role_that_is_taken_away_is_gone_at_once(
     assert (await viewer.get(f"/api/units/{world.unit}")).status == 403
     assert (await boss.ask("PATCH", f"/api/people/{who}", {"active": False})).status == 200
     assert (await viewer.get("/api/session")).status == 401
+
+
+async def test_a_course_is_changed_by_those_whose_class_it_was(
+    network: Network, centre: Centre, browser: Open, tmp_path: Path
+) -> None:
+    """What was no class is the root's; what is changed is in the library, and in the audit log."""
+    await build(network, centre, tmp_path / "library")
+    city, top = await browser("presenter-P1A"), await browser("boss-C")
+    physics, film = "/api/library/courses/physics", "/api/library/courses/film"
+    assert (await city.get(physics)).json["may_edit"] is True
+    assert (await city.get(film)).json == {"may_edit": False, "uses": []}
+    assert (await city.ask("PATCH", film, {"title": "Mine"})).status == 403
+    said = await city.ask("PATCH", physics, {"title": "Force", "revision": 1})
+    assert (said.status, said.json) == (200, {"revision": 2})
+    assert (await city.ask("PATCH", physics, {"title": "Late", "revision": 1})).status == 409
+    beyond = {"chapters": [{"start_s": 90_000, "title": "x"}]}
+    assert (await city.ask("PATCH", physics, beyond)).json["field"] == "chapters"
+    assert (await city.ask("DELETE", film)).status == 403
+    assert (await top.ask("PATCH", film, {"title": "Ours"})).status == 200
+    assert (await top.ask("DELETE", "/api/library/courses/nothing")).status == 404
+    assert centre.library is not None
+    library = await centre.library.library()
+    titles = [(await library.course(one)).course.title for one in ("physics", "film")]
+    assert titles == ["Force", "Ours"]
+    noted = (await top.get("/api/audit")).json["items"]
+    assert {"library:physics", "library:film"} <= {one["subject"] for one in noted}

@@ -22,7 +22,7 @@ NOT_ASKED = "positive_data_acceptance"
 async def test_schemathesis_finds_nothing(
     network: Network, centre: Centre, browser: Open, url: str, tmp_path: Path
 ) -> None:
-    await build(network, centre)
+    await build(network, centre, tmp_path / "library")
     boss = await browser("boss-C")
     command = [
         sys.executable, "-m", "schemathesis.cli", "run", f"{url}/api/openapi.json",
