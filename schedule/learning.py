@@ -17,10 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schedule import cells, units
 from schedule.agenda import occurrence
-from schedule.attendance import Present, Total, present_at, roll_up
+from schedule.attendance import Present, Total, logbook, present_at, roll_up
 from schedule.presence import Span, length
 from schedule.settling import watched_of
 from schedule.tables import Person, Site, Station, Unit
+from schedule.timetable import wall_clock
 
 _VERBS = "http://adlnet.gov/expapi/verbs"
 _VIDEO = "https://w3id.org/xapi/video"
@@ -30,6 +31,8 @@ _IDS = uuid.UUID("6b8f3f0e-6f6a-5f6b-9d35-2c7f7f2c3b5d")
 
 CLASS_COLUMNS = ("unit", "unit_name", "attendee", "name", "people", "live_minutes",
                  "replay_minutes", "minutes")  # fmt: skip
+LOGBOOK_COLUMNS = ("starts", "time_zone", "title", "people", "live_minutes", "replay_minutes",
+                   "minutes")  # fmt: skip
 DUTY_COLUMNS = ("unit", "unit_name", "tier", "duty_minutes", "minutes", "met", "classes", "people",
                 "live_minutes", "replay_minutes", "units_below", "units_met")  # fmt: skip
 
@@ -66,6 +69,26 @@ def _class_row(
         _minutes(row.replay_s),
         _minutes(row.seen_s),
     )
+
+
+async def logbook_csv(
+    connection: AsyncConnection, unit_id: int, first_day: int, last_day: int
+) -> list[str]:
+    """The classes that a unit attended in a period as a CSV file, each with its own wall clock."""
+    entries = await logbook(connection, unit_id, first_day, last_day)
+    rows = (
+        (
+            f"{wall_clock(one.starts_at, one.time_zone):%Y-%m-%d %H:%M}",
+            one.time_zone,
+            one.title,
+            one.people,
+            _minutes(one.live_s),
+            _minutes(one.replay_s),
+            _minutes(one.class_s),
+        )
+        for one in entries
+    )
+    return list(cells.write(LOGBOOK_COLUMNS, rows))
 
 
 async def duty_csv(

@@ -11,6 +11,8 @@ failed before that moment is tried again, later and later, until the message is 
        ^          |          |-----> unknown   (nobody can know)
        |          |          |-----> failed    (refused for good, or too late)
        +----------+----------+                 (will be tried again)
+
+What is unknown or failed a person sends again, or lets be: then it is "ignored".
 """
 
 from __future__ import annotations
@@ -277,7 +279,7 @@ def _late(error: object) -> object:
 
 @dataclass(frozen=True, slots=True)
 class Stuck:
-    """A message that was not sent, or of which nobody knows."""
+    """A message that was not sent, or of which nobody knows. try_at: when it was due last."""
 
     id: int
     channel: str
@@ -285,6 +287,7 @@ class Stuck:
     subject: str
     state: str
     error: str
+    try_at: datetime
 
 
 async def stuck(connection: AsyncConnection, since: datetime, most: int = 200) -> list[Stuck]:
@@ -297,6 +300,7 @@ async def stuck(connection: AsyncConnection, since: datetime, most: int = 200) -
             Message.subject,
             Message.state,
             Message.error,
+            Message.try_at,
         )
         .where(or_(Message.state == "failed", Message.state == "unknown"), Message.try_at >= since)
         .order_by(Message.id.desc())
@@ -319,6 +323,17 @@ async def send_again(connection: AsyncConnection, message_id: int, now: datetime
             owner="",
             expires_at=now + timedelta(days=1),
         )
+    )
+    if done.rowcount != 1:
+        raise Conflict("the message is not stuck")
+
+
+async def ignore(connection: AsyncConnection, message_id: int) -> None:
+    """A person has seen a stuck message and lets it be. Conflict when it is not stuck."""
+    done = await connection.execute(
+        update(Message)
+        .where(Message.id == message_id, Message.state.in_(("failed", "unknown")))
+        .values(state="ignored", owner="")
     )
     if done.rowcount != 1:
         raise Conflict("the message is not stuck")

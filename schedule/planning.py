@@ -41,7 +41,20 @@ from schedule.series import (
     values_of,
 )
 from schedule.store import insert_row
-from schedule.tables import Audience, Change, Occurrence, Series, Unit
+from schedule.tables import (
+    Attendance,
+    Audience,
+    Change,
+    HeadCount,
+    Invitation,
+    Join,
+    Occurrence,
+    RollCall,
+    Series,
+    Step,
+    Unit,
+    Unsettled,
+)
 from schedule.timetable import LONGEST_S, Edit, Plan, slots, stored
 from schedule.units import place
 
@@ -261,6 +274,34 @@ async def cancel(
     await _set_state(connection, series_id, state, "cancelled", now, person_id)
     await bookings.work_out(connection, series_id, now)
     return await series(connection, series_id)
+
+
+async def remove(
+    connection: AsyncConnection, series_id: int, now: datetime, person_id: int | None
+) -> None:
+    """Take a plan out for good: a draft, or what was cancelled before any of it took place.
+
+    What took place, or somebody attended, stays for the record. Conflict, NotFound.
+    """
+    info = await series(connection, series_id)
+    if info.state in ("submitted", "confirmed"):
+        raise Conflict(f"it is {info.state}; cancel it first")
+    own = select(Occurrence.id).where(Occurrence.series_id == series_id)
+    begun = own.where(Occurrence.state.not_in(("planned", "cancelled"))).limit(1)
+    if (await connection.execute(begun)).first() is not None:
+        raise Conflict("some of it took place, and stays for the record")
+    for told in (Join, HeadCount, RollCall, Attendance):
+        one = select(told.occurrence_id).where(told.occurrence_id.in_(own)).limit(1)
+        if (await connection.execute(one)).first() is not None:
+            raise Conflict("somebody attended it, so it stays for the record")
+    for table in (Step, Invitation, Unsettled):
+        await connection.execute(delete(table).where(table.occurrence_id.in_(own)))
+    for part in (Occurrence, Audience, Change):
+        await connection.execute(delete(part).where(part.series_id == series_id))
+    await connection.execute(delete(Series).where(Series.id == series_id))
+    await audit.record(
+        connection, now, person_id, "remove plan", f"series:{series_id}", {"title": info.plan.title}
+    )
 
 
 async def edit(

@@ -267,8 +267,8 @@ class Invitation(Base):
 class Message(Base):
     """The outbox: one message to one recipient through one channel. `key` makes it happen once.
 
-    state: "waiting", "claimed" (in a batch, not begun), "sending", "sent", "failed" (given up), or
-    "unknown" (the process died while it was being sent; a person decides).
+    state: "waiting", "claimed" (in a batch, not begun), "sending", "sent", "failed" (given up),
+    "unknown" (the process died while it was being sent; a person decides), or "ignored" (they did).
     """
 
     __tablename__ = "messages"

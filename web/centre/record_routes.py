@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import secrets
-from datetime import date, timedelta
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
 from typing import Literal
 
 from aiohttp import web
 from pydantic import BaseModel, Field
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schedule import attendance, audit, feeds, learning, outbox, people, reports, units
 from schedule.agenda import Whose
 from schedule.attendance import LogEntry, Total
-from schedule.audit import Entry
 from schedule.errors import Conflict, Invalid, NotFound
 from schedule.outbox import Stuck
 from schedule.reports import CountReport, Taken
 from schedule.rights import Action, may
-from schedule.tables import FeedLink
+from schedule.tables import FeedLink, Person, Site, Station, Unit
 from web.centre import finding, signin
 from web.centre.models import Id
 from web.centre.reported import Counts, Stays, stations_of
@@ -118,6 +119,12 @@ async def see_logbook(ask: Ask) -> list[LogEntry]:
     return await attendance.logbook(ask.connection, ask.at["unit_id"], *_days(ask.query))
 
 
+async def export_logbook(ask: Ask) -> web.Response:
+    unit_id = ask.at["unit_id"]
+    pieces = await learning.logbook_csv(ask.connection, unit_id, *_days(ask.query))
+    return csv_file("".join(pieces), f"logbook-{unit_id}")
+
+
 # Feeds
 
 
@@ -129,11 +136,15 @@ class FeedSaid(Body):
 
 
 class FeedInfo(BaseModel):
-    """A secret address of mine. url: only when it is made, it is not kept."""
+    """A secret address of mine. url: only when it is made, it is not kept. title: whose calendar,
+    "" for what is not there any more.
+    """
 
     id: int
     kind: str
     target_id: int
+    title: str
+    created_at: datetime
     url: str | None = None
 
 
@@ -154,11 +165,22 @@ def _place(kind: str) -> units.Place:
 
 async def list_feeds(ask: Ask) -> list[FeedInfo]:
     found = await ask.connection.execute(
-        select(FeedLink.id, FeedLink.kind, FeedLink.target_id)
+        select(FeedLink.id, FeedLink.kind, FeedLink.target_id, FeedLink.created_at)
         .where(FeedLink.person_id == ask.person.id)
         .order_by(FeedLink.id)
     )
-    return [FeedInfo(id=row.id, kind=row.kind, target_id=row.target_id) for row in found]
+    return [
+        FeedInfo(**row._mapping, title=await _title_of(ask.connection, row.kind, row.target_id))
+        for row in found
+    ]
+
+
+async def _title_of(connection: AsyncConnection, kind: str, target_id: int) -> str:
+    named: Mapping[str, type[Person | Unit | Site | Station]] = {
+        "person": Person, "unit": Unit, "site": Site, "station": Station,
+    }  # fmt: skip
+    table = named[kind]
+    return await connection.scalar(select(table.name).where(table.id == target_id)) or ""
 
 
 async def make_feed(ask: Ask) -> FeedInfo:
@@ -174,8 +196,26 @@ async def make_feed(ask: Ask) -> FeedInfo:
     made = await ask.connection.execute(insert(FeedLink).values(values).returning(FeedLink.id))
     feed_id = made.scalar_one()
     await ask.note("make feed", f"{kind}:{target_id}", feed_id=feed_id)
-    url = f"{ask.centre.public_url}/feeds/{token}.ics"
-    return FeedInfo(id=feed_id, kind=kind, target_id=target_id, url=url)
+    return await _shown(ask, feed_id, token)
+
+
+async def renew_feed(ask: Ask) -> FeedInfo:
+    feed_id, token = ask.at["feed_id"], secrets.token_urlsafe(24)
+    done = await ask.connection.execute(
+        update(FeedLink)
+        .where(FeedLink.id == feed_id, FeedLink.person_id == ask.person.id)
+        .values(token_hash=signin.digest(token), created_at=ask.now)
+    )
+    if done.rowcount != 1:
+        raise NotFound("you have no such feed")
+    await ask.note("renew feed", f"feed:{feed_id}")
+    return await _shown(ask, feed_id, token)
+
+
+async def _shown(ask: Ask, feed_id: int, token: str) -> FeedInfo:
+    """A feed with its address, this once."""
+    known = next(one for one in await list_feeds(ask) if one.id == feed_id)
+    return known.model_copy(update={"url": f"{ask.centre.public_url}/feeds/{token}.ics"})
 
 
 async def remove_feed(ask: Ask) -> None:
@@ -243,13 +283,25 @@ class AuditAsked(Paging):
     subject: str = Field(default="", max_length=64, pattern=r"^[ -~]*$")
 
 
+class EntryBy(BaseModel):
+    """One change. person_name: None for the machine itself, which has no person_id either."""
+
+    id: int
+    at: datetime
+    person_id: int | None
+    person_name: str | None
+    action: str
+    subject: str
+    detail: dict[str, object]
+
+
 class MessagesAsked(Query):
     """How many."""
 
     limit: int = Field(default=100, ge=1, le=500)
 
 
-async def list_audit(ask: Ask) -> Listed[Entry]:
+async def list_audit(ask: Ask) -> Listed[EntryBy]:
     query: AuditAsked = ask.query
     if query.after and not (
         query.after.isascii() and query.after.isdecimal() and len(query.after) < 19
@@ -259,8 +311,22 @@ async def list_audit(ask: Ask) -> Listed[Entry]:
     found = await audit.entries(
         ask.connection, subject=query.subject, before_id=before, most=query.limit + 1
     )
-    items = found[: query.limit]
+    names = await _names_of(ask.connection, {one.person_id for one in found})
+    items = [
+        EntryBy(
+            id=one.id, at=one.at, person_id=one.person_id, action=one.action, subject=one.subject,
+            person_name=names.get(one.person_id or 0), detail=dict(one.detail),
+        )
+        for one in found[: query.limit]
+    ]  # fmt: skip
     return Listed(items=items, next=str(items[-1].id) if len(found) > query.limit else None)
+
+
+async def _names_of(connection: AsyncConnection, ids: set[int | None]) -> dict[int, str]:
+    found = await connection.execute(
+        select(Person.id, Person.name).where(Person.id.in_(ids - {None}))
+    )
+    return dict(found.all())
 
 
 async def list_messages(ask: Ask) -> Listed[Stuck]:
@@ -271,6 +337,11 @@ async def list_messages(ask: Ask) -> Listed[Stuck]:
 async def send_message_again(ask: Ask) -> None:
     await outbox.send_again(ask.connection, ask.at["message_id"], ask.now)
     await ask.note("send again", f"message:{ask.at['message_id']}")
+
+
+async def ignore_message(ask: Ask) -> None:
+    await outbox.ignore(ask.connection, ask.at["message_id"])
+    await ask.note("ignore", f"message:{ask.at['message_id']}")
 
 
 _TOP = On(Action.AUDIT, finding.top)
@@ -289,19 +360,26 @@ ROUTES = [
           "The hours of every unit of a subtree against its duty.", answer=CSV, query=TotalsAsked),
     Route("GET", "/api/attendance/{unit_id}/logbook", On(Action.SEE, finding.unit_at), see_logbook,
           "The classes that a unit attended in a period.", answer=list[LogEntry], query=Days),
+    Route("GET", "/api/attendance/{unit_id}/logbook.csv", On(Action.SEE, finding.unit_at),
+          export_logbook, "The same as a CSV file.", answer=CSV, query=Days),
     Route("GET", "/api/feeds", SignedIn(), list_feeds, "My feeds, without their addresses.",
           answer=list[FeedInfo]),
     Route("POST", "/api/feeds", SignedIn(), make_feed,
           "Make a secret address for a calendar that I may see.",
           answer=FeedInfo, body=FeedSaid, status=201),
+    Route("POST", "/api/feeds/{feed_id}/renew", SignedIn(), renew_feed,
+          "Give a feed of mine another address; the one before is good no longer.",
+          answer=FeedInfo),
     Route("DELETE", "/api/feeds/{feed_id}", SignedIn(), remove_feed, "Remove a feed of mine."),
     Route("GET", "/feeds/{token}.ics", Anyone(), read_feed,
           "A calendar, for whoever knows its address.", answer=ICS, also=(304,)),
     Route("GET", "/api/audit", _TOP, list_audit, "Who changed what, the newest first.",
-          answer=Listed[Entry], query=AuditAsked),
+          answer=Listed[EntryBy], query=AuditAsked),
     Route("GET", "/api/messages", _TOP, list_messages,
           "Messages that failed, or of which nobody knows.",
           answer=Listed[Stuck], query=MessagesAsked),
     Route("POST", "/api/messages/{message_id}/send", _TOP, send_message_again,
           "Send such a message (again)."),
+    Route("POST", "/api/messages/{message_id}/ignore", _TOP, ignore_message,
+          "Let such a message be; it is not listed any more."),
 ]  # fmt: skip

@@ -40,9 +40,10 @@ class UnitAsked(Query):
 
 
 class ImportAsked(UnitAsked):
-    """For which unit, and as what."""
+    """For which unit, and as what. dry_run 1: say what would be done."""
 
     kind: Literal["course", "meeting"] = "meeting"
+    dry_run: Switch = "0"
 
 
 class Written(Body):
@@ -74,7 +75,7 @@ class NotImported(BaseModel):
 
 
 class ImportedAnswer(BaseModel):
-    """What a calendar file became: drafts."""
+    """What a calendar file became: drafts; after a dry run their ids are nobody's."""
 
     saved: list[SeriesAnswer]
     skipped: list[NotImported]
@@ -158,6 +159,10 @@ async def cancel_series(ask: Ask) -> SeriesAnswer:
     )
 
 
+async def remove_series(ask: Ask) -> None:
+    await planning.remove(ask.connection, ask.at["series_id"], ask.now, ask.person.id)
+
+
 async def copy_week(ask: Ask) -> list[SeriesAnswer]:
     body: WeekCopied = ask.body
     monday = read_wall_clock(body.monday, "monday")
@@ -184,7 +189,7 @@ async def import_calendar(ask: Ask) -> ImportedAnswer:
     )
     skipped = [NotImported(title=one.title, reason=one.reason) for one in unread]
     saved: list[SeriesAnswer] = []
-    async with store.writing() as connection:
+    async with store.writing() as connection, connection.begin_nested() as undoable:
         ask.transaction = connection
         await ask.demand_at(Action.PLAN, query.unit_id)
         for event in events:
@@ -201,6 +206,8 @@ async def import_calendar(ask: Ask) -> ImportedAnswer:
                 skipped.append(NotImported(title=event.draft.title, reason=str(error)))
             else:
                 saved.append(SeriesAnswer.of(made.series))
+        if query.dry_run == "1":
+            await undoable.rollback()
     return ImportedAnswer(saved=saved, skipped=skipped)
 
 
@@ -237,6 +244,8 @@ ROUTES = [
           "Send what was handed in back with a reason.", answer=SeriesAnswer, body=Reason),
     Route("POST", _ONE + "/cancel", _PLAN, cancel_series,
           "Cancel a course or meeting: all of it that has not begun.", answer=SeriesAnswer),
+    Route("DELETE", _ONE, _PLAN, remove_series,
+          "Take out a plan for good: a draft, or what was cancelled before any of it took place."),
     Route("GET", "/api/approvals", On(Action.APPROVE, finding.unit_asked), list_approvals,
           "What units right below this one have handed in to it.",
           answer=Listed[SeriesAnswer], query=UnitAsked),

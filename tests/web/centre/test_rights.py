@@ -237,6 +237,7 @@ ROWS: dict[str, Row] = {
     "approve_series": Row("^", lambda w: f"/api/series/{w.submitted}/approve"),
     "refuse_series": Row("^", lambda w: f"/api/series/{w.submitted}/refuse", lambda _: {"reason": "No"}),
     "cancel_series": Row("^AP", lambda w: f"/api/series/{w.confirmed}/cancel"),
+    "remove_series": Row("^AP", lambda w: f"/api/series/{w.draft}"),
     "list_approvals": Row("^", "/api/approvals", query=lambda w: {"unit_id": w.above}),
     "see_today": Row(EVERYBODY, "/api/today"),
     "list_occurrences": Row("^APOV", "/api/occurrences", query=lambda w: {"from_": "2026-03-01T00:00:00Z", "to": "2026-03-09T00:00:00Z", "unit_id": w.unit}),
@@ -274,6 +275,7 @@ ROWS: dict[str, Row] = {
     "see_pass": Row("^APO", room("/pass"), query=lambda w: {"site_id": w.site}),
     "report_stays": Row("", "/api/reports/stays", lambda w: {"reports": [stay(w)]}),
     "report_counts": Row("", "/api/reports/counts", lambda w: {"reports": [count(w)]}),
+    "export_logbook": Row("^APOV", lambda w: f"/api/attendance/{w.unit}/logbook.csv", query=period),
     "see_totals": Row("^APOV", "/api/attendance/totals", query=lambda w: period(w) | of_unit(w)),
     "export_duty": Row("^APOV", "/api/attendance/duty.csv", query=lambda w: period(w) | of_unit(w)),
     "see_logbook": Row("^APOV", lambda w: f"/api/attendance/{w.unit}/logbook", query=period),
@@ -281,6 +283,7 @@ ROWS: dict[str, Row] = {
     "make_feed": Row("^APOV", "/api/feeds", lambda w: {"kind": "unit", "target_id": w.unit}),
     # Of one's own feeds only: see test_feeds.py.
     "remove_feed": Row(EVERYBODY, "/api/feeds/1"),
+    "renew_feed": Row(EVERYBODY, "/api/feeds/1/renew"),
     "read_feed": Row("^APOVbsn-", "/feeds/guessed.ics"),
     # Whether one may is its answer. A film that was no class is the root's: see below.
     "see_library_course": Row(EVERYBODY, "/api/library/courses/physics"),
@@ -289,6 +292,7 @@ ROWS: dict[str, Row] = {
     "list_audit": Row("", "/api/audit"),
     "list_messages": Row("", "/api/messages"),
     "send_message_again": Row("", "/api/messages/1/send"),
+    "ignore_message": Row("", "/api/messages/1/ignore"),
 }  # fmt: skip
 
 # Rows whose thing is not there, or not in the state, when it is allowed.
@@ -296,11 +300,12 @@ NOT_THERE = {
     "begin_oidc",
     "end_oidc",
     "remove_feed",
+    "renew_feed",
     "read_feed",
     "end_occurrence",
     "extend_occurrence",
 }
-AT_THE_TOP = {"list_audit", "list_messages", "send_message_again"}
+AT_THE_TOP = {"list_audit", "list_messages", "send_message_again", "ignore_message"}
 
 
 def test_every_route_has_a_row() -> None:
