@@ -93,7 +93,8 @@ TEMPLATES: Final = (
     *("tv", "attend", "box", "logbook", "stations", "site"),
     *("centre-signin", "centre-today", "centre-calendar", "centre-editor"),
     *("centre-occurrence", "centre-approvals", "centre-attendance", "centre-logbook"),
-    *("centre-units", "centre-people"),
+    *("centre-units", "centre-people", "centre-places", "centre-plans", "centre-feeds"),
+    *("centre-audit", "centre-messages", "centre-account"),
     *ROOM_PAGES,
 )
 
@@ -120,6 +121,12 @@ MORE_STRINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "room-phone": ("room.",),
     "room-villages": ("room.", "station.", "stations.", "box."),
     "room-console": ("room.", "present."),
+    "centre-places": ("centre.all.", "centre.places."),
+    "centre-plans": ("centre.all.", "centre.plans."),
+    "centre-feeds": ("centre.all.", "centre.feeds."),
+    "centre-audit": ("centre.all.", "centre.audit."),
+    "centre-messages": ("centre.all.", "centre.messages."),
+    "centre-account": ("centre.all.", "centre.account."),
 }
 
 ROOM: Final = "/room/{id:[1-9][0-9]{0,9}}"

@@ -6,13 +6,16 @@ The whole day of one person at the keyboard, and then an equal check of every pa
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import BrowserContext, FilePayload
+from sqlalchemy import func, insert, select
 
+from schedule.tables import Message, SignIn
 from tests.live import tabs
 from tests.live.centre_house import House, barriers, house
 from tests.live.tabs import Tab, open_tab
@@ -129,7 +132,8 @@ async def test_a_class_is_planned_by_keyboard_past_a_clash_and_seen_again(
 
 OTHERS = {
     "approvals": "#empty", "attendance": "#table tr", "logbook": "#empty",
-    "units": "#tree button", "people": "#list button",
+    "units": "#tree button", "people": "#list button", "places": "#list button",
+    "plans": "#empty", "feeds": "#empty", "account": "#facts dd",
 }  # fmt: skip
 
 
@@ -156,10 +160,212 @@ async def test_the_pages_of_a_keeper_of_units_say_something_and_bar_nobody(
     await tab.page.click("#try")
     await tab.until_text("#bad tr", "nowhere")
     assert await tab.page.locator("#apply").is_hidden()
-    await tab.page.fill("#site-name", "Lecture hall")
-    await tab.page.fill("#site-code", "P1-hall")
-    await tab.page.press("#site-code", "Enter")
-    await tab.until_text("#sites", "Lecture hall")
+    assert tab.errors == []
+
+
+async def press(tab: Tab, wanted: str) -> None:
+    """Press a button as the keyboard does."""
+    await tab.page.locator(wanted).first.focus()
+    await tab.page.keyboard.press("Enter")
+
+
+async def test_sites_are_added_renamed_moved_and_taken_out(
+    place: House, context: BrowserContext
+) -> None:
+    tab = await open_tab(context, f"{place.url}/centre/places")
+    await sign_in(tab, "boss-P1")
+    await tab.page.locator("#list button").first.wait_for(timeout=20_000 * PATIENCE)
+    await tab.page.fill("#add-name", "Lecture hall")
+    await tab.page.fill("#add-code", "P1-hall")
+    await tab.page.press("#add-code", "Enter")
+    await tab.until("s.place?.code === 'P1-hall'")
+    await tab.until_text("#list", "Lecture hall")
+    await tab.page.fill("#name", "Great hall")
+    await tab.page.fill("#home", "P1A")
+    assert await barriers(tab.page) == []
+    await tab.page.press("#home", "Enter")
+    await tab.until_text("#list", "P1-hall · P1A")
+    await tab.until_text("#shown", "Great hall")
+    # Nobody loses something by one slip: the dialog begins at "no".
+    await press(tab, "#remove")
+    await tab.until("document.activeElement?.id === 'sure-no'")
+    assert await barriers(tab.page) == []
+    await tab.page.keyboard.press("Escape")
+    await tab.until("!document.querySelector('#sure').open && s.place?.name === 'Great hall'")
+    await press(tab, "#remove")
+    await tab.page.keyboard.press("Tab")
+    await tab.page.keyboard.press("Enter")
+    await tab.until_text("#said", "removed")
+    await tab.until("s.places.every((one) => one.code !== 'P1-hall')")
+    await tab.page.select_option("#kind", "station")
+    await tab.until("s.places.length > 0 && s.places.every((one) => one.code.endsWith('-s'))")
+    assert tab.errors == []
+
+
+CALENDAR = b"""BEGIN:VCALENDAR
+VERSION:2.0
+PRODID:x
+BEGIN:VEVENT
+UID:1@x
+DTSTART:20300304T010000Z
+DTEND:20300304T020000Z
+SUMMARY:From <i>a file</i>
+END:VEVENT
+END:VCALENDAR
+"""
+
+
+async def test_plans_come_from_a_file_and_from_last_week_and_go_again(
+    place: House, context: BrowserContext
+) -> None:
+    tab = await open_tab(context, f"{place.url}/centre/plans")
+    await sign_in(tab, "boss-P1")
+    await tab.page.locator("#empty").wait_for(timeout=20_000 * PATIENCE)
+    file: FilePayload = {"name": "x.ics", "mimeType": "text/calendar", "buffer": CALENDAR}
+    await tab.page.set_input_files("#file", file)
+    await press(tab, "#try")
+    await tab.until_text("#outcome", "1 would become drafts, 0 would be left out.")
+    await tab.until_text("#events", "From <i>a file</i>")
+    assert await barriers(tab.page) == []
+    assert await tab.page.locator("#list .row-line").count() == 0
+    await press(tab, "#apply")
+    await tab.until_text("#list", "From <i>a file</i>")
+    await press(tab, "#list button >> text=Remove")
+    await press(tab, "#sure-yes")
+    await tab.until_text("#said", "is removed")
+    await tab.until("s.plans.length === 0")
+
+    # What was over before it was planned is no booking, so the week is one to come.
+    day = datetime.fromisoformat(await tab.page.input_value("#copy-day")) + timedelta(days=14)
+    starts = day.replace(hour=9)
+    await place.confirmed(place.network.draft("P1", title="Last week's", starts_local=starts))
+    await tab.page.fill("#copy-day", day.date().isoformat())
+    await press(tab, "#copy-form button")
+    await tab.until_text("#said", "1 draft was made.")
+    await tab.until_text("#list", "Last week's")
+    await press(tab, "#list button >> text=Submit")
+    await tab.until_text("#said", "is confirmed")
+    await tab.until("s.plans.length === 0")
+    assert tab.errors == []
+
+
+async def test_one_date_of_a_series_is_moved_cancelled_and_brought_back(
+    place: House, context: BrowserContext
+) -> None:
+    starts = datetime.now(UTC).replace(tzinfo=None, hour=9, minute=0, second=0, microsecond=0)
+    plan = place.network.draft(
+        "P1", title="Weekly", starts_local=starts + timedelta(days=2), rule="FREQ=WEEKLY;COUNT=3"
+    )
+    await place.confirmed(plan)
+    plan = place.network.draft("P1", title="In the way", starts_local=starts + timedelta(days=3))
+    boss = place.network.people["P1"]
+    await place.confirmed(replace(plan, presenter_id=boss))
+    tab = await open_tab(context, f"{place.url}/centre")
+    await sign_in(tab, "boss-P1")
+    await tab.until_text("main", "Weekly")
+    await press(tab, "#door")
+    await tab.page.locator("#single").wait_for(timeout=20_000 * PATIENCE)
+    later = (starts + timedelta(days=3)).date().isoformat()
+    await tab.page.fill("#single-date", later)
+    await tab.page.select_option("#single-presenter", str(boss))
+    await tab.page.press("#single-minutes", "Enter")
+    await tab.until_text("#single-findings", "In the way")
+    assert await barriers(tab.page) == []
+    await tab.page.fill("#single-time", "16:30")
+    await tab.page.fill("#single-minutes", "30")
+    await tab.page.press("#single-minutes", "Enter")
+    await tab.until_text("#single-said", "This date is changed.")
+    await tab.until_text("#facts", "16:30–17:00")
+    await press(tab, "#single-cancel")
+    await press(tab, "#sure-yes")
+    await tab.until_text("#chip", "Cancelled")
+    await press(tab, "#single-back")
+    await tab.until_text("#chip", "Planned")
+    await tab.until_text("#facts", "09:00–09:45")
+    assert tab.errors == []
+
+
+async def test_a_calendar_link_is_made_shown_once_and_renewed(
+    place: House, context: BrowserContext
+) -> None:
+    tab = await open_tab(context, f"{place.url}/centre/feeds")
+    await sign_in(tab, "boss-P1")
+    await tab.page.select_option("#kind", "site")
+    await tab.until("document.querySelector('#place').options.length > 0")
+    await press(tab, "#add-form button")
+    await tab.until("document.activeElement?.id === 'address'")
+    first = await tab.page.input_value("#address")
+    assert first.startswith("http://centre.example/feeds/")
+    assert await barriers(tab.page) == []
+    await press(tab, "#list button >> text=Renew")
+    await press(tab, "#sure-yes")
+    await tab.until_text("#said", "The old address is good no longer.")
+    await tab.until(f"document.querySelector('#address').value !== '{first}'")
+    await tab.page.reload()
+    await tab.until_text("#list", "Hall")
+    assert await tab.page.locator("#address-card").is_hidden()
+    await press(tab, "#list button >> text=Remove")
+    await press(tab, "#sure-yes")
+    await tab.until("s.feeds.length === 0")
+    assert tab.errors == []
+
+
+async def test_the_top_sees_the_log_and_decides_about_what_stuck(
+    place: House, context: BrowserContext
+) -> None:
+    now = place.centre.clock()
+    async with place.centre.store.writing() as connection:
+        for number, state in enumerate(("failed", "unknown")):
+            values = {
+                "key": f"k{number}", "channel": "sms", "recipient": f"+86 {number}{number}{number}",
+                "subject": "A <b>reminder</b>", "body": "B", "state": state, "try_at": now,
+                "expires_at": now + timedelta(days=1), "error": "500",
+            }  # fmt: skip
+            await connection.execute(insert(Message), values)
+    tab = await open_tab(context, f"{place.url}/centre/messages")
+    await sign_in(tab, "boss-C")
+    await tab.until_text("#list", "A <b>reminder</b>")
+    assert await barriers(tab.page) == []
+    await press(tab, "#list button >> text=Let it be")
+    await tab.until("s.messages.length === 1")
+    await press(tab, "#list button >> text=Send again")
+    await tab.until_text("#empty", "All messages were sent.")
+    await tab.page.goto(f"{place.url}/centre/audit")
+    await tab.until_text("#entries", "Message sent again")
+    await tab.until_text("#entries", "Boss C")
+    assert await barriers(tab.page) == []
+    await tab.page.click("#entries a >> text=Message 2")
+    await tab.until_text("#chosen", "Only: Message 2")
+    await tab.until("s.entries.length === 1")
+    assert tab.errors == []
+
+
+async def test_another_password_is_asked_for_twice_and_keeps_this_browser_in(
+    place: House, context: BrowserContext
+) -> None:
+    tab = await open_tab(context, f"{place.url}/centre/account")
+    await sign_in(tab, "boss-P2")
+    await tab.until_text("#facts", "Administrator, P2")
+    wishes = [
+        ("a wrong guess", "a new password", "another one", "again", "differ"),
+        ("a wrong guess", "short", "short", "new", "at least 10"),
+        ("a wrong guess", "a new password", "a new password", "old", "not the password"),
+        (PASSWORD, "a new password", "a new password", "", "Your password is changed."),
+    ]
+    for old, new, again, field, words in wishes:
+        await tab.page.fill("#old", old)
+        await tab.page.fill("#new", new)
+        await tab.page.fill("#again", again)
+        await tab.page.press("#again", "Enter")
+        await tab.until_text("#said", words)
+        if field:
+            assert await focused(tab) == field
+    assert await barriers(tab.page) == []
+    # The token of the new session is the one that is shown from now on.
+    await tab.page.click("#sign-out")
+    await tab.page.wait_for_url("**/centre/signin*", timeout=20_000 * PATIENCE)
+    async with place.centre.store.reading() as connection:
+        assert await connection.scalar(select(func.count()).select_from(SignIn)) == 0
     assert tab.errors == []
 
 

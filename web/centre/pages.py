@@ -26,6 +26,12 @@ ADDRESSES: Final = {
     "/centre/units": "centre-units",
     "/centre/people": "centre-people",
     "/room/{id:[1-9][0-9]{0,9}}/console": "room-console",
+    "/centre/places": "centre-places",
+    "/centre/plans": "centre-plans",
+    "/centre/feeds": "centre-feeds",
+    "/centre/audit": "centre-audit",
+    "/centre/messages": "centre-messages",
+    "/centre/account": "centre-account",
 }
 """The address of a page, with the id that it is about, and the page's template."""
 

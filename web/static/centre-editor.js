@@ -2,6 +2,7 @@
 
 import { all, ask, format, hereZone, me, problem, refusal } from "./centre.js";
 import { asked } from "./centre-api.js";
+import { sure } from "./change.js";
 import { showClashes, waysOut } from "./clashwords.js";
 import { html } from "./drawing.js";
 import { byId, number, setText, stream, t } from "./page.js";
@@ -182,6 +183,12 @@ async function cancel() {
   return say(t("centre.editor.now.cancelled"), "good");
 }
 
+async function remove() {
+  if (!(await sure(t("centre.editor.remove.sure", { title: stored.title }), t("centre.editor.remove")))) return undefined;
+  const answer = await ask(`/api/series/${seriesId}`, { method: "DELETE" });
+  return answer.status === 204 ? location.assign("/centre/plans") : say(refusal(answer), "bad");
+}
+
 /** Take what the centre stored. */
 function take(series) {
   seriesId = series.id;
@@ -193,7 +200,8 @@ function take(series) {
   byId("submit").hidden = !["draft", "refused"].includes(state);
   setText(byId("save-word"), t(state === "confirmed" ? "centre.editor.save.confirmed" : "centre.editor.save"));
   byId("save").hidden = state === "cancelled";
-  byId("cancel").hidden = state === "cancelled";
+  byId("cancel").hidden = !["submitted", "confirmed"].includes(state);
+  byId("remove").hidden = !["draft", "refused", "cancelled"].includes(state);
   byId("refusal").hidden = !series.refusal;
   setText(byId("refusal"), series.refusal ? t("centre.editor.refused", { reason: series.refusal }) : "");
   setText(byId("heading"), t("centre.editor.change"));
@@ -295,6 +303,7 @@ byId("save").addEventListener("click", async () => {
   const saved = await save();
   if (saved) say(t("centre.editor.saved"), "good");
 });
+byId("remove").addEventListener("click", remove);
 byId("cancel").addEventListener("click", () => byId("cancel-sure").showModal());
 byId("cancel-no").addEventListener("click", () => byId("cancel-sure").close());
 byId("cancel-yes").addEventListener("click", cancel);

@@ -37,7 +37,7 @@ async function look() {
   setText(byId("sum-people"), number(sum("people")));
   for (const key of ["live", "replay", "class"]) setText(byId(`sum-${key}`), hours(sum(`${key}_s`)));
   byId("empty").hidden = entries.length > 0;
-  byId("csv").setAttribute("href", asked("/api/attendance/duty.csv", { unit_id: unit.id, ...days }));
+  byId("csv").setAttribute("href", asked(`/api/attendance/${unit.id}/logbook.csv`, { from, to }));
 }
 
 const query = new URLSearchParams(location.search);

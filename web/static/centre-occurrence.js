@@ -4,6 +4,7 @@ import { LOOKS, ask, doing, format, hereZone, me, problem, refusal, span } from 
 import { asked } from "./centre-api.js";
 import { html } from "./drawing.js";
 import { byId, fillList, number, setIcon, setText, stream, t, tn } from "./page.js";
+import { openSingle, wireSingle } from "./singlechange.js";
 
 const ASK_EVERY_MS = 5000;
 const BASE = `/api/occurrences/${stream}`;
@@ -110,6 +111,7 @@ async function look() {
     setText(byId("there-says"), tn("centre.occurrence.there", now, { units: number(attending.body.there.length) }));
   }
   byId("body").hidden = false;
+  await openSingle(stage);
 }
 
 async function run() {
@@ -130,6 +132,8 @@ byId("extend-form").addEventListener("submit", (event) => {
 });
 for (const value of ["yes", "no", "leave"]) byId(`answer-${value}`).addEventListener("click", () => answerFor(value));
 byId("answer").hidden = !(me.may.reply ?? []).length;
+
+wireSingle(() => stage, look);
 
 window.terraceStats = () => ({ stage });
 run();

@@ -1,6 +1,7 @@
 /** The tree of units with their sites: looked through, added to, changed, moved; and CSV files in. */
 
 import { all, ask, me, problem, refusal } from "./centre.js";
+import { asked } from "./centre-api.js";
 import { html } from "./drawing.js";
 import { byId, number, setText, t, tn } from "./page.js";
 import { idOf } from "./unitchooser.js";
@@ -84,11 +85,11 @@ async function show(id) {
   setText(byId("shown"), unit.name);
   for (const one of byId("unit-form").elements) one.disabled = !mayKeep("keep units");
   byId("below").hidden = !mayKeep("keep units");
-  byId("site-form").hidden = !mayKeep("keep rooms");
+  for (const kind of ["site", "station"]) byId(`${kind}s`).setAttribute("href", asked("/centre/places", { unit: unit.id, kind }));
   byId("export").setAttribute("href", `/api/roster/${byId("kind").value}?unit_id=${unit.id}`);
   byId("one").hidden = false;
   mark();
-  return drawSites();
+  return undefined;
 }
 
 const figure = (id, factor) => (byId(id).value === "" ? null : Math.round(Number(byId(id).value) * factor));
@@ -99,21 +100,6 @@ function fields() {
     time_zone: byId("zone").value.trim(), line_bps: figure("line", 1e6), duty_minutes: figure("duty", 60),
     asks_approval: byId("approval").checked,
   };
-}
-
-async function drawSites() {
-  const sites = (await all(`/api/sites?unit_id=${unit.id}`, 500)).filter((one) => one.unit_id === unit.id);
-  byId("no-sites").hidden = sites.length > 0;
-  byId("sites").replaceChildren(...sites.map((one) => {
-    const remove = html("button", "quiet danger", t("centre.units.remove"));
-    remove.type = "button";
-    remove.hidden = !mayKeep("keep rooms");
-    remove.setAttribute("aria-label", t("centre.units.remove.site", { name: one.name }));
-    remove.addEventListener("click", async () => {
-      if (await change(`/api/sites/${one.id}`, { method: "DELETE" }, t("centre.units.removed"))) drawSites();
-    });
-    return html("li", "row-line", "", html("span", "", "", html("strong", "", one.name), html("small", "", ` ${one.code}`)), remove);
-  }));
 }
 
 byId("unit-form").addEventListener("submit", async (event) => {
@@ -146,14 +132,6 @@ byId("remove").addEventListener("click", async () => {
   if (above) await show(above);
   drawTree();
 });
-byId("site-form").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  const body = { unit_id: unit.id, name: byId("site-name").value.trim(), code: byId("site-code").value.trim() };
-  if (!(await change("/api/sites", { method: "POST", body }, t("centre.units.added", { name: body.name })))) return;
-  byId("site-form").reset();
-  drawSites();
-});
-
 /* ---- CSV files ---- */
 
 async function send(isTrial) {

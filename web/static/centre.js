@@ -99,11 +99,12 @@ export function doing(item) {
 }
 
 byId("who").textContent = me.person.name;
-byId("nav-plan").hidden = !may("plan");
+byId("nav-plans").hidden = !may("plan");
 byId("nav-approve").hidden = !may("approve");
 byId("nav-see").hidden = !may("see");
 byId("nav-units").hidden = !(may("keep units") || may("keep rooms"));
 byId("nav-people").hidden = !may("keep people");
+byId("nav-audit").hidden = !may("audit");
 // On a phone the menu is wider than the screen.
 document.querySelector(".centre-nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 byId("sign-out").addEventListener("click", async () => {

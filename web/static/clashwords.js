@@ -12,7 +12,8 @@ function dayAndTime(moment, zone) {
     .format(new Date(moment));
 }
 
-function finding(one, zone) {
+/** One clash in words, as an entry of a list. */
+export function finding(one, zone) {
   const day = format(zone, { weekday: "short", day: "numeric", month: "short" }).format(new Date(one.starts_at));
   return html("li", "finding", "",
     html("strong", "", t(`centre.editor.clash.${one.clash}`)),
