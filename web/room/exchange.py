@@ -105,7 +105,8 @@ class Desk:
     state: RoomState
     guests: set[Guest] = field(default_factory=set)
     sites: Counter[int] = field(default_factory=Counter)
-    seats: dict[str, set[Guest]] = field(default_factory=dict)
+    seats: dict[str, list[Guest]] = field(default_factory=dict)
+    """By seat, the last one to come at the end: what that one shows is the newest."""
     ways: set[Way] = field(default_factory=set)
     below: dict[str, _Below] = field(default_factory=dict)
     polls: dict[int, Poll] = field(default_factory=dict)
@@ -139,6 +140,7 @@ class Exchange:
         self._new_name = new_name
         self.desks: dict[int, Desk] = {}
         self.outbox = Outbox()
+        self._newest: dict[str, Way] = {}
         self._via: dict[str, Way] = {}
         self._gone_s: dict[str, float] = {}
         self._news: dict[str, bool] = {}
@@ -188,8 +190,8 @@ class Exchange:
                 # Only then is there something new to ask about; there may be thousands of guests.
                 if desk.shown != (poll_id, said.get("open")):
                     desk.shown = (poll_id, said.get("open"))
-                    for guest in desk.guests:
-                        self._show(desk, guest, now)
+                    for guests in desk.seats.values():
+                        self._show(desk, guests[-1], now)
         self.state_changed(desk)
 
     def _poll(self, desk: Desk, poll: int, options: int) -> Poll | None:
@@ -213,7 +215,7 @@ class Exchange:
         desk.guests.add(guest)
         if (site := site_of(guest.who)) is not None:
             desk.sites[site] += 1
-        desk.seats.setdefault(guest.seat, set()).add(guest)
+        desk.seats.setdefault(guest.seat, []).append(guest)
         self._show(desk, guest, now)
         self.wake()
         return True
@@ -227,8 +229,9 @@ class Exchange:
         if (site := site_of(guest.who)) is not None:
             desk.sites[site] -= 1
             desk.sites += Counter()  # without those that are at zero
-        others = desk.seats.get(guest.seat, set())
-        others.discard(guest)
+        others = desk.seats.get(guest.seat, [])
+        if guest in others:
+            others.remove(guest)
         if not others:
             desk.seats.pop(guest.seat, None)
             for poll in desk.polls.values():
@@ -240,7 +243,7 @@ class Exchange:
     def said(self, guest: Guest, message: Said, now: float, at: float) -> None:
         """A client's message. `now` is monotonic, `at` are Unix seconds."""
         desk = self.desks.get(guest.room)
-        if desk is None:
+        if desk is None or guest not in desk.guests:
             return
         match message:
             case messages.Answer():
@@ -248,7 +251,8 @@ class Exchange:
             case messages.Have():
                 poll = desk.polls.get(message.poll)
                 if poll is not None:
-                    poll.booth.have(seat_key(poll.id, guest.seat))
+                    receipt = Receipt(message.receipt.node, message.receipt.n)
+                    poll.booth.have(seat_key(poll.id, guest.seat), receipt)
             case messages.SealedVote():
                 self._vote(desk, guest, message)
             case messages.Say():
@@ -348,29 +352,36 @@ class Exchange:
             if poll is None or shown.choice >= poll.options:
                 continue
             key = seat_key(poll.id, guest.seat)
-            if key in poll.asked:
-                continue
-            if poll.booth.receipt(key) is not None:
+            incarnation = shown.node if "." in shown.node else f"{shown.node}.0"
+            is_own = incarnation.partition(".")[0] == self.node_id
+            if not shown.n:
+                poll.booth.name(key)
+            known = poll.booth.receipt(key)
+            if known is not None and (is_own or not shown.n or known.incarnation == incarnation):
                 self._counted(poll, key, [guest])
                 continue
             closed_s = desk.closed_s.get(poll.id)
             if (closed_s is not None and now - closed_s > AFTER_CLOSE_S) or poll.booth.full():
                 continue
-            incarnation = shown.node if "." in shown.node else f"{shown.node}.0"
-            barred = poll.booth.barred(key)
-            if incarnation.partition(".")[0] == self.node_id and not barred:
+            if is_own and not poll.booth.barred(key):
                 # It never came here, or the answer went under with the line.
                 poll.booth.count(key, shown.choice)
                 self._counted(poll, key, [guest])
                 self.wake()
                 continue
-            self._ask(poll, key, Receipt(incarnation, shown.n), shown.choice, guest)
+            # What a client shows is newer than what this node knows: it may have been counted
+            # elsewhere while this node was cut off.
+            receipt, asked = Receipt(incarnation, shown.n), poll.asked.get(key)
+            if asked is None or asked.receipt != receipt:
+                self._ask(poll, key, receipt, shown.choice, guest, now)
 
-    def _ask(self, poll: Poll, key: str, receipt: Receipt, choice: int, guest: Guest) -> None:
+    def _ask(
+        self, poll: Poll, key: str, receipt: Receipt, choice: int, guest: Guest, now: float
+    ) -> None:
         self._turn += 1
         poll.asked[key] = _Asked(self._turn, choice, receipt, guest)
         asker = poll.booth.incarnation
-        poll.claims.ask(Claim(key, receipt.incarnation, receipt.n, asker, self._turn), None)
+        poll.claims.ask(Claim(key, receipt.incarnation, receipt.n, asker, self._turn), None, now)
         self.wake()
 
     def _own_verdict(self, desk: Desk, poll: Poll, verdict: Verdict) -> None:
@@ -379,13 +390,14 @@ class Exchange:
             return
         del poll.asked[verdict.seat]
         if verdict.receipt is None:
+            poll.booth.name(verdict.seat)
             poll.booth.count(verdict.seat, asked.choice)
             self.wake()
         else:
             poll.booth.elsewhere(verdict.seat, verdict.receipt)
         self._counted(poll, verdict.seat, desk.seats.get(asked.guest.seat, ()))
 
-    def _own_fence(self, desk: Desk, poll: Poll, fence: Fence) -> None:
+    def _own_fence(self, desk: Desk, poll: Poll, fence: Fence, now: float) -> None:
         before = poll.booth.incarnation
         moved, taken = poll.booth.fence(fence)
         if not moved and not taken and before == poll.booth.incarnation:
@@ -396,22 +408,29 @@ class Exchange:
             if key in by_key:
                 self._counted(poll, key, desk.seats[by_key[key]])
         for key, choice in taken.items():
-            if key in by_key and key not in poll.asked:
-                guest = next(iter(desk.seats[by_key[key]]))
-                self._ask(poll, key, Receipt(fence.incarnation, 0), choice, guest)
+            if key not in by_key or key in poll.asked:
+                continue
+            if poll.booth.receipt(key) is not None:
+                self._counted(poll, key, desk.seats[by_key[key]])
+            else:
+                guest = desk.seats[by_key[key]][-1]
+                self._ask(poll, key, Receipt(fence.incarnation, 0), choice, guest, now)
         for key, asked in list(poll.asked.items()):
             poll.claims.drop(key, before)
-            self._ask(poll, key, asked.receipt, asked.choice, asked.guest)
+            self._ask(poll, key, asked.receipt, asked.choice, asked.guest, now)
         self.wake()
 
     # ------------------------------------------------------------ from below
 
     def child_came(self, way: Way) -> None:
-        """A link to a node below is open."""
+        """A link to a node below is open; what an older one of it still brings is not heeded."""
+        self._newest[way.node] = way
         self._here(way.node, way)
 
     def child_went(self, way: Way, now: float) -> None:
         """A link to a node below has broken."""
+        if self._newest.get(way.node) is way:
+            del self._newest[way.node]
         for node in [node for node, by in self._via.items() if by is way]:
             self._gone(node, way, now)
         for desk in self.desks.values():
@@ -451,6 +470,8 @@ class Exchange:
 
         `knows`: whether the root has such a room (asked at the root only).
         """
+        if self._newest.get(way.node) is not way:
+            return
         for node in up.here:
             self._here(node, way)
         for node in up.gone:
@@ -484,12 +505,14 @@ class Exchange:
             if poll is None:
                 continue
             for incarnation, one in news.sums.items():
-                taken = Sum(one.n, tuple(one.counts), frozenset(one.doubtful), one.continues)
+                taken = Sum(
+                    one.n, tuple(one.counts), frozenset(one.doubtful), tuple(one.continues)
+                )
                 if len(taken.counts) == poll.options:
-                    self._take_sum(desk, poll, incarnation, taken)
+                    self._take_sum(desk, poll, incarnation, taken, now)
             for claim in news.claims:
                 asked = Claim(claim.seat, claim.incarnation, claim.n, claim.asker, claim.turn)
-                poll.claims.ask(asked, way)
+                poll.claims.ask(asked, way, now)
         done = []
         for one_event in told.events:
             event = Event(one_event.id, one_event.kind, one_event.who, one_event.at, one_event.data)
@@ -500,20 +523,24 @@ class Exchange:
             done += replaced
         self._tell_kept(done)
 
-    def _take_sum(self, desk: Desk, poll: Poll, incarnation: str, told: Sum) -> None:
+    def _take_sum(
+        self, desk: Desk, poll: Poll, incarnation: str, told: Sum, now: float
+    ) -> None:
         if poll.count is None:
             poll.sums.take(incarnation, told)
             return
         fence = poll.count.take(incarnation, told)
         if fence is not None:
-            self._pass_fence(desk, poll, fence)
+            self._pass_fence(desk, poll, fence, now)
 
-    def _pass_fence(self, desk: Desk, poll: Poll, fence: Fence) -> None:
+    def _pass_fence(self, desk: Desk, poll: Poll, fence: Fence, now: float) -> None:
         """To the node whose incarnation it is, if it is here or below."""
         poll.sums.fence(fence)
+        if fence.incarnation != poll.booth.incarnation:
+            poll.claims.drop_all(fence.incarnation)
         node = fence.incarnation.partition(".")[0]
         if node == self.node_id:
-            self._own_fence(desk, poll, fence)
+            self._own_fence(desk, poll, fence, now)
             return
         way = self._via.get(node)
         if way is not None:
@@ -583,7 +610,7 @@ class Exchange:
             return
         if isinstance(down, messages.FenceTold):
             fence = Fence(down.incarnation, down.k, tuple(down.counts), tuple(down.claimed))
-            self._pass_fence(desk, poll, fence)
+            self._pass_fence(desk, poll, fence, now)
             return
         receipt = None if down.receipt is None else Receipt(*down.receipt)
         self._pass_verdict(desk, poll, Verdict(down.seat, down.asker, down.turn, receipt))
@@ -669,7 +696,7 @@ class Exchange:
                     "counts": list(one.counts),
                     # In an order of its own: a set's would depend on when each seat came.
                     "doubtful": sorted(one.doubtful),
-                    "continues": None if one.continues is None else list(one.continues),
+                    "continues": [list(before) for before in one.continues],
                 }
                 for incarnation, one in poll.sums.changes().items()
             }
@@ -710,12 +737,12 @@ class Exchange:
                     continue
                 own = poll.booth.cut()
                 if own is not None:
-                    self._take_sum(desk, poll, poll.booth.incarnation, own)
+                    self._take_sum(desk, poll, poll.booth.incarnation, own, now)
                 for claim in poll.claims.due(now):
                     count.ask(claim, now)
                 verdicts, fences = count.judge(now, lambda node: self.seen_s(node, now))
                 for fence in fences:
-                    self._pass_fence(desk, poll, fence)
+                    self._pass_fence(desk, poll, fence, now)
                 for verdict in verdicts:
                     self._pass_verdict(desk, poll, verdict)
                 counts = count.counts

@@ -83,11 +83,19 @@ class Answer(Strict):
     choice: Choice
 
 
+class GivenReceipt(Strict):
+    """A receipt as the node gave it."""
+
+    node: Incarnation
+    n: Count
+
+
 class Have(Strict):
     """The client has kept the receipt of its answer."""
 
     t: Literal["have"]
     poll: Id
+    receipt: GivenReceipt
 
 
 class SealedVote(Strict):
@@ -174,7 +182,7 @@ class SumTold(Strict):
     n: Annotated[int, Field(ge=1)]
     counts: Annotated[list[Count], Field(max_length=MOST_OPTIONS)]
     doubtful: list[Key] = []
-    continues: tuple[Incarnation, Count] | None = None
+    continues: Annotated[list[tuple[Incarnation, Count, Count]], Field(max_length=10_000)] = []
 
 
 class ClaimTold(Strict):

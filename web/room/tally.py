@@ -69,14 +69,15 @@ class Receipt:
 class Sum:
     """What an incarnation has counted up to its report n.
 
-    doubtful: seats in it whose clients may not know. continues: the closed incarnation that this
-    one goes on with and how many claimed seats of that it has left out.
+    doubtful: seats in it whose clients may not know. continues: the incarnations of the same node
+    before this one, each with the report at which it was closed, and how many of the seats that
+    were claimed of it are left out here.
     """
 
     n: int
     counts: tuple[int, ...]
     doubtful: frozenset[str] = frozenset()
-    continues: tuple[str, int] | None = None
+    continues: tuple[tuple[str, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +133,10 @@ class Booth:
         self._seats: dict[str, tuple[int, int, int]] = {}
         self._elsewhere: dict[str, Receipt] = {}
         self._fresh: set[str] = set()
+        self._named: set[str] = set()
         self._barred: dict[str, str] = {}
-        self._continues: tuple[str, int] | None = None
+        # Incarnation -> the report at which it was closed, how many claimed seats are left out.
+        self._before: dict[str, tuple[int, int]] = {}
 
     @property
     def incarnation(self) -> str:
@@ -146,9 +149,10 @@ class Booth:
     def receipt(self, seat: str) -> Receipt | None:
         """Where a seat's answer is counted, None if it has none that is known here."""
         found = self._seats.get(seat)
-        if found is not None:
-            return Receipt(self._name(found[0]), found[1])
-        return self._elsewhere.get(seat)
+        # What the root says lasts; what is counted here may be taken by a fence that is on its way.
+        if seat in self._elsewhere or found is None:
+            return self._elsewhere.get(seat)
+        return Receipt(self._name(found[0]), found[1])
 
     def choice(self, seat: str) -> int | None:
         """What a seat that is counted here answered."""
@@ -178,14 +182,23 @@ class Booth:
         self._changed = True
         return Receipt(self.incarnation, self._n + 1)
 
-    def have(self, seat: str) -> None:
-        """The client has its receipt."""
-        self._fresh.discard(seat)
+    def name(self, seat: str) -> None:
+        """Name a seat as doubtful whatever its client says: another node may ask about it.
+
+        So are those that came with an answer from another node, or without a receipt for it: what
+        that node asks is still on its way when the client is long back here.
+        """
+        if len(self._named) < MOST_SEATS:
+            self._named.add(seat)
+
+    def have(self, seat: str, receipt: Receipt) -> None:
+        """The client has kept a receipt; of an older one that says nothing."""
+        if self.receipt(seat) == receipt and seat not in self._named:
+            self._fresh.discard(seat)
 
     def elsewhere(self, seat: str, receipt: Receipt) -> None:
         """The root says that another incarnation has counted this seat."""
-        if seat not in self._seats:
-            self._elsewhere[seat] = receipt
+        self._elsewhere[seat] = receipt
 
     def cut(self) -> Sum | None:
         """The next report, None when nothing has changed."""
@@ -195,7 +208,8 @@ class Booth:
         self._n += 1
         doubtful = frozenset(self._fresh)
         self._fresh.clear()
-        return Sum(self._n, tuple(self._counts), doubtful, self._continues)
+        continues = tuple((name, k, out) for name, (k, out) in self._before.items())
+        return Sum(self._n, tuple(self._counts), doubtful, continues)
 
     def fence(self, fence: Fence) -> tuple[list[str], dict[str, int]]:
         """This node's incarnation was closed.
@@ -203,34 +217,30 @@ class Booth:
         Returns the seats that have another receipt now, and those that were counted here and are
         not any more, since another node claimed them, with their choices.
         """
-        if fence.incarnation == self.incarnation:
-            return self._go_on(fence)
-        before, left_out = self._continues or ("", 0)
-        if fence.incarnation != before or len(fence.claimed) <= left_out:
-            return [], {}
-        taken = {}
-        for seat in fence.claimed[left_out:]:
-            self._barred[seat] = fence.incarnation
-            found = self._seats.get(seat)
-            if found is not None and found[0] == self._generation:
-                del self._seats[seat]
-                self._counts[found[2]] -= 1
-                self._fresh.discard(seat)
-                taken[seat] = found[2]
-        self._continues = (before, len(fence.claimed))
-        self._changed = True
-        return [], taken
+        k = fence.k
+        if fence.incarnation != self.incarnation:
+            known = self._before.get(fence.incarnation)
+            if known is None or len(fence.claimed) <= known[1]:
+                return [], {}
+            # Then the root has taken nothing of the present one, and never will.
+            self._before[fence.incarnation] = (known[0], len(fence.claimed))
+            self._before[self.incarnation] = (0, 0)
+            k = 0
+        else:
+            self._before[fence.incarnation] = (k, len(fence.claimed))
+        self._barred.update((seat, fence.incarnation) for seat in fence.claimed)
+        return self._go_on(k, set(fence.claimed))
 
-    def _go_on(self, fence: Fence) -> tuple[list[str], dict[str, int]]:
-        """Count what the closed incarnation's reports after k held, as a new one."""
-        old, claimed = self._generation, set(fence.claimed)
+    def _go_on(self, k: int, claimed: set[str]) -> tuple[list[str], dict[str, int]]:
+        """Count what the present incarnation's reports after k held, as a new one."""
+        old = self._generation
         self._generation += 1
         self._n = 0
         self._counts = [0] * self.options
         self._fresh.clear()
         moved, taken = [], {}
         for seat, (generation, n, choice) in list(self._seats.items()):
-            if generation != old or n <= fence.k:
+            if generation != old or n <= k:
                 continue
             if seat in claimed:
                 del self._seats[seat]
@@ -239,9 +249,8 @@ class Booth:
             self._seats[seat] = (self._generation, 1, choice)
             self._counts[choice] += 1
             self._fresh.add(seat)
+            self._named.add(seat)
             moved.append(seat)
-        self._barred.update((seat, fence.incarnation) for seat in fence.claimed)
-        self._continues = (fence.incarnation, len(fence.claimed))
         # Even when empty: it tells the root that nothing else of the closed one will come.
         self._changed = True
         return moved, taken
@@ -259,10 +268,14 @@ class Sums:
         """An incarnation was closed: what was counted after that is no part of its sum."""
         known = self.by_incarnation.get(fence.incarnation)
         self._closed[fence.incarnation] = fence.k
-        if known is not None and known.n > fence.k:
+        if known is None or known.n <= fence.k:
+            return
+        self._changed.pop(fence.incarnation, None)
+        if fence.k:
             cut = Sum(fence.k, fence.counts, frozenset(), known.continues)
             self.by_incarnation[fence.incarnation] = cut
-            self._changed.pop(fence.incarnation, None)
+        else:
+            del self.by_incarnation[fence.incarnation]
 
     def take(self, incarnation: str, told: Sum) -> None:
         """Merge a report; of two the one with the larger n holds, doubtful seats are joined."""
@@ -331,24 +344,23 @@ class Count:
     def take(self, incarnation: str, told: Sum) -> Fence | None:
         """Merge a report. A fence: it was refused, and whose node is to be told that."""
         closed = self.closed.get(incarnation)
-        if closed is not None:
-            return self.fence(incarnation) if told.n > closed.k else None
+        if closed is not None and told.n > closed.k:
+            return self.fence(incarnation)
         if len(told.counts) != self.options:
             return None
-        if told.continues is not None:
-            before, left_out = told.continues
-            closed = self.closed.get(before)
-            if closed is not None:
-                if left_out != len(closed.claimed):
-                    return self.fence(before)
-                closed.resumed = incarnation
+        for name, _, left_out in told.continues:
+            before = self.closed.get(name)
+            if before is not None and left_out != len(before.claimed):
+                return self.fence(name)
+        for name, k, _ in told.continues:
+            before = self.closed.setdefault(name, Closed(k))
+            before.resumed = before.resumed or incarnation
         known = self.sums.get(incarnation)
-        if known is None or told.n > known.n:
-            doubtful = told.doubtful if known is None else told.doubtful | known.doubtful
-            self.sums[incarnation] = Sum(told.n, told.counts, doubtful, told.continues)
-        elif not told.doubtful <= known.doubtful and told.n == known.n:
+        if known is not None:
             doubtful = told.doubtful | known.doubtful
-            self.sums[incarnation] = Sum(known.n, known.counts, doubtful, known.continues)
+            newest = told if told.n > known.n else known
+            told = Sum(newest.n, newest.counts, doubtful, newest.continues)
+        self.sums[incarnation] = told
         return None
 
     def fence(self, incarnation: str) -> Fence:
@@ -376,8 +388,12 @@ class Count:
         verdicts: list[Verdict] = []
         shut: list[str] = []
         for key, waiting in list(self._waiting.items()):
-            if now - waiting.asked_s > FORGET_CLAIM_S:
+            asker = waiting.claim.asker
+            if now - waiting.asked_s > FORGET_CLAIM_S or asker in self.closed:
                 del self._waiting[key]
+                if asker in self.closed and asker not in shut:
+                    # Its node was not reached; it is to ask by its new name.
+                    shut.append(asker)
                 continue
             verdict = self._judge(waiting, now, seen_s, shut)
             if verdict is not None:
@@ -445,20 +461,28 @@ class Count:
         return True
 
 
+@dataclass(slots=True)
+class _Asked:
+    claim: Claim
+    way: object
+    heard_s: float
+    asked_s: float = -ASK_EVERY_S
+
+
 class Claims:
     """The claims of a node and of those below it, until they are answered."""
 
     def __init__(self) -> None:
-        self._asked: dict[tuple[str, str], tuple[Claim, float, object]] = {}
+        self._asked: dict[tuple[str, str], _Asked] = {}
 
-    def ask(self, claim: Claim, way: object) -> None:
+    def ask(self, claim: Claim, way: object, now: float) -> None:
         """Ask for a claim that came by `way`, a child; None: this node's own."""
         key = (claim.seat, claim.asker)
         known = self._asked.get(key)
-        if known is not None and known[0] == claim:
-            self._asked[key] = (claim, known[1], way)
+        if known is not None and known.claim == claim:
+            known.way, known.heard_s = way, now
         elif known is not None or len(self._asked) < MOST_CLAIMS:
-            self._asked[key] = (claim, -ASK_EVERY_S, way)
+            self._asked[key] = _Asked(claim, way, now)
 
     def has(self, seat: str, asker: str) -> bool:
         """Whether this is being asked."""
@@ -466,25 +490,33 @@ class Claims:
 
     def due(self, now: float) -> list[Claim]:
         """What is to be asked now, again after a while without an answer."""
-        found = [c for c, asked_s, _ in self._asked.values() if now - asked_s >= ASK_EVERY_S]
-        for claim in found:
-            key = (claim.seat, claim.asker)
-            self._asked[key] = (claim, now, self._asked[key][2])
+        found = []
+        for key, asked in list(self._asked.items()):
+            if asked.way is not None and now - asked.heard_s > FORGET_CLAIM_S:
+                del self._asked[key]
+            elif now - asked.asked_s >= ASK_EVERY_S:
+                asked.asked_s = now
+                found.append(asked.claim)
         return found
 
     def again(self) -> None:
         """Another parent: all is asked again."""
-        for key, (claim, _, way) in self._asked.items():
-            self._asked[key] = (claim, -ASK_EVERY_S, way)
+        for asked in self._asked.values():
+            asked.asked_s = -ASK_EVERY_S
 
     def answered(self, verdict: Verdict) -> tuple[bool, object]:
         """Forget a claim that was answered: whether it was asked here, and by which way it came."""
         key = (verdict.seat, verdict.asker)
         known = self._asked.get(key)
-        if known is None or known[0].turn != verdict.turn:
+        if known is None or known.claim.turn != verdict.turn:
             return False, None
         del self._asked[key]
-        return True, known[2]
+        return True, known.way
+
+    def drop_all(self, asker: str) -> None:
+        """An asker was closed; its node asks again by its new name."""
+        for key in [key for key in self._asked if key[1] == asker]:
+            del self._asked[key]
 
     def drop(self, seat: str, asker: str) -> None:
         """The client that this was asked for has left."""
@@ -492,5 +524,5 @@ class Claims:
 
     def forget(self, way: object) -> None:
         """A child has gone; it asks again by whichever way it comes back."""
-        for key in [key for key, (_, _, by) in self._asked.items() if by is way]:
+        for key in [key for key, asked in self._asked.items() if asked.way is way]:
             del self._asked[key]

@@ -26,7 +26,7 @@ async def test_state_comes_down_and_answers_go_up_once() -> None:
                 await one.say({"t": "answer", "poll": 7, "choice": 1})
                 counted = await one.hear("counted")
                 assert counted["receipt"] == {"node": f"{county.node.id}.0", "n": 1}
-            await one.say({"t": "have", "poll": 7})
+            await one.say({"t": "have", "poll": 7, "receipt": counted["receipt"]})
             await two.say({"t": "answer", "poll": 7, "choice": 0})
             await two.hear("counted")
             await until("both are counted", lambda: keeper.counts.get((5, 7)) == [1, 1])
