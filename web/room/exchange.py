@@ -141,7 +141,8 @@ class Exchange:
         self.desks: dict[int, Desk] = {}
         self.outbox = Outbox()
         self._newest: dict[str, Way] = {}
-        self._via: dict[str, Way] = {}
+        # Node -> the ways that name it; one that it has left may do so a moment longer.
+        self._via: dict[str, list[Way]] = {}
         self._gone_s: dict[str, float] = {}
         self._news: dict[str, bool] = {}
         self._turn = 0
@@ -431,7 +432,7 @@ class Exchange:
         """A link to a node below has broken."""
         if self._newest.get(way.node) is way:
             del self._newest[way.node]
-        for node in [node for node, by in self._via.items() if by is way]:
+        for node in [node for node, by in self._via.items() if way in by]:
             self._gone(node, way, now)
         for desk in self.desks.values():
             desk.ways.discard(way)
@@ -445,11 +446,16 @@ class Exchange:
     def _here(self, node: str, way: Way) -> None:
         if node not in self._via:
             self._news[node] = True
-        self._via[node] = way
+        by = self._via.setdefault(node, [])
+        if way not in by:
+            by.append(way)
         self._gone_s.pop(node, None)
 
     def _gone(self, node: str, way: Way, now: float) -> None:
-        if self._via.get(node) is not way:
+        by = self._via.get(node, [])
+        if way in by:
+            by.remove(way)
+        if by or node not in self._via:
             return
         del self._via[node]
         self._news[node] = False
@@ -505,9 +511,7 @@ class Exchange:
             if poll is None:
                 continue
             for incarnation, one in news.sums.items():
-                taken = Sum(
-                    one.n, tuple(one.counts), frozenset(one.doubtful), tuple(one.continues)
-                )
+                taken = Sum(one.n, tuple(one.counts), frozenset(one.doubtful), tuple(one.continues))
                 if len(taken.counts) == poll.options:
                     self._take_sum(desk, poll, incarnation, taken, now)
             for claim in news.claims:
@@ -523,9 +527,7 @@ class Exchange:
             done += replaced
         self._tell_kept(done)
 
-    def _take_sum(
-        self, desk: Desk, poll: Poll, incarnation: str, told: Sum, now: float
-    ) -> None:
+    def _take_sum(self, desk: Desk, poll: Poll, incarnation: str, told: Sum, now: float) -> None:
         if poll.count is None:
             poll.sums.take(incarnation, told)
             return
@@ -542,8 +544,7 @@ class Exchange:
         if node == self.node_id:
             self._own_fence(desk, poll, fence, now)
             return
-        way = self._via.get(node)
-        if way is not None:
+        for way in self._via.get(node, ()):
             way.tell(
                 {
                     "t": "fence",

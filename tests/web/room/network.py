@@ -252,9 +252,7 @@ class Call(Numbered):
         self.host.callers.discard(self)
         if self.voter.call is self:
             self.voter.call = None
-        self.net.after(
-            self.net.random.choice((0.0, 0.2, 3.0)), lambda: self._exchange.leave(self)
-        )
+        self.net.after(self.net.random.choice((0.0, 0.2, 3.0)), lambda: self._exchange.leave(self))
 
     # At the page.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.web.room.network import POLL, ROOM, Host, Network, Tie, Voter
@@ -92,8 +92,13 @@ def run(seed: int, also: Callable[[Tree], None] = lambda _tree: None) -> Tree:
     return tree
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(st.integers(min_value=0, max_value=2**32))
+@example(10)  # each of these once counted an answer twice, or not at all
+@example(108)
+@example(167)
+@example(323)
+@example(334)
 def test_every_answer_counts_exactly_once(seed: int) -> None:
     tree = run(seed)
     assert tree.keeper.counts.get((ROOM, 7), [0, 0, 0]) == tree.expected()
