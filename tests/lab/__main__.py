@@ -1,4 +1,4 @@
-"""Bad lines and dying nodes: `python -m tests.lab loss|kill|failback|soak|thin|county|village`."""
+"""Bad lines, dying nodes, crowds: `python -m tests.lab loss|kill|failback|soak|thin|county|...`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tests.lab.line import Conditions
 from tests.lab.loss import browser_loss, loss
 from tests.lab.ports import Ports
 from tests.lab.soak import soak
+from tests.lab.voters import voters
 
 
 def main() -> int:
@@ -47,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     _thin_arguments(_command(commands, "thin", "a course over a bad line to a station", _thin))
     _county_arguments(_command(commands, "county", "thirty stations want the same course", _county))
     _size_arguments(_command(commands, "village", "a course from the box next door", _village))
+    _voters_arguments(_command(commands, "voters", "a crowd answers one question", _voters))
     return parser
 
 
@@ -177,6 +179,17 @@ async def _village(arguments: argparse.Namespace) -> object:
 
 def _size(arguments: argparse.Namespace) -> tuple[int, int]:
     return arguments.segments, arguments.segment_bytes
+
+
+def _voters_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--voters", type=int, default=20_000, help="clients of the counties (20000)"
+    )
+    parser.add_argument("--kill", action="store_true", help="a county and a province die meanwhile")
+
+
+async def _voters(arguments: argparse.Namespace) -> object:
+    return await voters(arguments.voters, arguments.kill, Ports(arguments.ports), _say)
 
 
 def _range(text: str) -> range:

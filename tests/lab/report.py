@@ -7,6 +7,7 @@ from tests.lab.distribution import CountyRow, LanRow, ThinRow
 from tests.lab.kill import FailbackRow, KillRow
 from tests.lab.loss import LossRow
 from tests.lab.soak import SoakRow
+from tests.lab.voters import VotersRow
 
 # Unrepaired share that a chain may leave: (loss per hop up to, bound).
 LOSS_BOUNDS = ((0.05, 0.001), (0.10, 0.005))
@@ -33,7 +34,14 @@ def text(row: object) -> tuple[str, bool]:
         return _county(row)
     if isinstance(row, LanRow):
         return _lan(row)
+    if isinstance(row, VotersRow):
+        return _voters(row)
     raise TypeError(f"no table for {type(row).__name__}")
+
+
+# Of a poll: seconds until all are counted (a dead node's answers wait for its silence to be sure),
+# reports of one child within ten seconds, share of a core at the root.
+COUNTED_WITHIN_S, COUNTED_WITH_KILLS_S, REPORTS_BOUND, ROOT_CPU_BOUND = 10.0, 30.0, 10, 0.2
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> list[str]:
@@ -232,5 +240,33 @@ def _lan(row: LanRow) -> tuple[str, bool]:
         f" above, {row.seconds} s, whole: {row.whole}",
         f"from the neighbour: {100 * row.neighbour_share:.2f} % (at least"
         f" {100 * NEIGHBOUR_BOUND:g} %)",
+    ]
+    return "\n".join(lines), failed
+
+
+def _voters(row: VotersRow) -> tuple[str, bool]:
+    within_s = COUNTED_WITH_KILLS_S if row.kills else COUNTED_WITHIN_S
+    failed = (
+        row.counts != row.expected
+        or sum(row.counts) != row.voters
+        or row.counted_s > within_s
+        or row.most_in_ten > REPORTS_BOUND
+        or row.root_cpu_share > ROOT_CPU_BOUND
+    )
+    lines = [
+        f"{row.voters} voters, {row.kills} nodes killed, {row.drops} connections lost,"
+        f" joined in {row.join_s} s",
+        "",
+        f"counted {row.counts}, expected {row.expected}:"
+        f" {'exact' if row.counts == row.expected else 'NOT exact'}",
+        f"answered within {row.answered_s:g} s, all with a receipt after {row.counted_s} s (at most"
+        f" {within_s:g}), exact at the centre after {row.exact_s} s",
+        f"from the answer to the receipt: {row.wait_p50_s} s in the median, p99 {row.wait_p99_s} s",
+        f"at most {row.most_in_ten} reports of a child within ten seconds (at most"
+        f" {REPORTS_BOUND}); {row.root_reports} of {row.root_children} children in all",
+        f"the centre used {100 * row.root_cpu_share:.1f} % of a core (at most"
+        f" {100 * ROOT_CPU_BOUND:g}), a county {100 * row.county_cpu_share:.0f} %,"
+        f" the voters' own processes {100 * row.load_cpu_share:.0f} %",
+        f"a client takes {row.county_bytes_per_client} bytes at its county; refused: {row.errors}",
     ]
     return "\n".join(lines), failed

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("web.room")
 
 REPORT_EVERY_S: Final = 1.0
-REPORT_MARGIN_S: Final = 0.01
-"""Two messages are never counted within one second by a parent whose clock runs a little faster."""
+REPORT_MARGIN_S: Final = 0.05
+"""So that a parent that reads one a little late has not two within a second."""
 HEARTBEAT_S: Final = 5.0
 BETTER_EVERY_S: Final = 5.0
 AGAIN_S: Final = (0.2, 3.0)

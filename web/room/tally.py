@@ -30,7 +30,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-GRACE_S: Final = 5.0
+GRACE_S: Final = 4.0
 """An incarnation that nobody has had for so long is closed when a client asks for it. Reports need
 a second per hop."""
 WAIT_S: Final = 15.0
