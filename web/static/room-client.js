@@ -258,7 +258,7 @@ export class RoomClient {
   #counted(poll, receipt) {
     const answer = this.#waiting.get(`answer ${poll}`);
     this.#keepReceipt(poll, { ...receipt, choice: answer?.choice ?? this.#receipts[poll]?.choice ?? 0 });
-    this.#send({ t: "have", poll: Number(poll) });
+    this.#send({ t: "have", poll: Number(poll), receipt });
     this.#done(`answer ${poll}`);
   }
 
