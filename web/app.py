@@ -32,6 +32,7 @@ from web.cache_settings import CacheSettings
 from web.library import LibraryRoom
 from web.recordings import Recordings
 from web.room.hub import Hub
+from web.room_files import RoomFiles
 from web.workers import Team
 
 log = logging.getLogger("web.app")
@@ -73,6 +74,7 @@ def build_app(
             changed = distribution.add_depot(app, below, county).nudge
         stays.add_passing_on(app, node)
         stays.add(app, node, attendee, stays.to_parent(node))
+        RoomFiles(node, cache.room_folder_for(node.config.port), own=False).add(app)
     elif room is not None:
         courses.add(app, room, node.config.access)
         if county is not None:

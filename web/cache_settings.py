@@ -58,3 +58,8 @@ class CacheSettings(BaseModel):
             return Path(service) / f"courses-{port}"
         home = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
         return Path(home) / "terrace" / f"courses-{port}"
+
+    def room_folder_for(self, port: int) -> Path:
+        """The folder of what meetings show, beside that of the courses; it is bounded by itself."""
+        courses = self.folder_for(port)
+        return courses.with_name(f"{courses.name}-rooms")

@@ -46,6 +46,7 @@ from web.centre.timetables import Timetables
 from web.library import LibraryRoom, Use, UsesOf
 from web.recordings import Recordings
 from web.room.hub import Hub
+from web.room_files import RoomFiles
 from web.settings import RelaySettings, Settings
 
 
@@ -117,6 +118,7 @@ async def run(
 
         def mount(app: web.Application) -> None:
             centre_app.add(app, centre)
+            RoomFiles(node, settings.centre.slides, own=True).add(app)
             add_centre_pages(app)
             stays.add(app, node, relay.attendee, _keep(centre))
 

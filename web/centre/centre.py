@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
+from media.slides import Slides
 from relay.access import Access
 from schedule import reminders
 from schedule.store import Store, open_store
@@ -42,6 +43,7 @@ class Centre:
     when; told: reminders go out through its channels. oidc: whose accounts are good here, too.
     proxies: whose X-Forwarded-For is believed. library: of its node, if it has one. keeper: takes
     what nodes report. rooms: of meetings; where there is a node, they are given it.
+    slides: draws what was sent for them.
     """
 
     store: Store
@@ -57,10 +59,12 @@ class Centre:
     library: LibraryRoom | None = None
     keeper: Keeper = field(init=False)
     rooms: Rooms = field(init=False)
+    slides: Slides = field(init=False)
 
     def __post_init__(self) -> None:
         self.keeper = Keeper(self.store)
         self.rooms = Rooms(self.store, lambda: self.clock())
+        self.slides = Slides(self.settings.slides)
 
     @classmethod
     async def open(

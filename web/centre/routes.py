@@ -12,6 +12,7 @@ from web.centre import (
     roster_routes,
     series_routes,
     signing,
+    slide_routes,
     tree_routes,
 )
 from web.centre.table import Route
@@ -27,4 +28,5 @@ ROUTES: tuple[Route, ...] = (
     *record_routes.ROUTES,
     *room_routes.ROUTES,
     *library_routes.ROUTES,
+    *slide_routes.ROUTES,
 )

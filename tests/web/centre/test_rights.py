@@ -8,6 +8,7 @@ in. A route without a row fails.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,6 +56,7 @@ class World:
     occurrence: int
     word: int
     poll: int
+    deck: int
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ async def build(network: Network, centre: Centre, library: Path | None = None) -
         # After that: who is invited somewhere is not taken out.
         empty = await units.add_unit(connection, units.NewUnit("empty", "Empty", "county", unit.id))
     await give_passwords(centre.store)
-    word, poll = await open_room(centre, occurrence, site.id)
+    word, poll, deck = await open_room(centre, occurrence, site.id)
     if library is not None:
         centre.library = LibraryRoom(LibrarySettings(folder=library))
         for course_id in ("physics", "film"):
@@ -109,11 +111,12 @@ async def build(network: Network, centre: Centre, library: Path | None = None) -
     return World(
         unit.id, above.id, network.units["P1Ax"].id, empty.id, site.id, station.id, target.id,
         draft.series.id, submitted.series.id, confirmed.series.id, occurrence, word, poll,
+        deck,
     )  # fmt: skip
 
 
-async def open_room(centre: Centre, occurrence: int, site: int) -> tuple[int, int]:
-    """A room in which every command finds what it is about; ids of a word and of a question."""
+async def open_room(centre: Centre, occurrence: int, site: int) -> tuple[int, int, int]:
+    """A room in which every command finds what it is about; ids of a word, a question, slides."""
     room = await centre.rooms.open(occurrence, None)
     room.floor.chat_on = True
     room.floor.set_order([site])
@@ -132,7 +135,13 @@ async def open_room(centre: Centre, occurrence: int, site: int) -> tuple[int, in
     poll = await centre.rooms.keep(room, write)
     assert poll is not None
     room.polls[poll.id] = poll
-    return room.said[0].id, poll.id
+    page = {"sha256": "0" * 64, "bytes": 1, "width": 16, "height": 9}
+    async with centre.store.writing() as connection:
+        deck = await rooms.add_deck(
+            connection, occurrence, "Slides", "image/png", [page], NOW, None
+        )
+    room.decks[deck.id] = deck
+    return room.said[0].id, poll.id, deck.id
 
 
 def plan(world: World) -> dict[str, Any]:
@@ -163,6 +172,11 @@ def count(world: World) -> dict[str, Any]:
     return known | {"counted_at": "2026-03-02T01:10:00Z", "people": 30}
 
 
+# A grey picture of 16 by 9.
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAABAAAAAJCAAAAAAeQfPuAAAAD0lEQVR4nGNoQAMMg0QAAIXUSAEMc2GTAAAAAElFTk"
+    "SuQmCC"
+)
 ICS = b"""BEGIN:VCALENDAR
 VERSION:2.0
 PRODID:x
@@ -177,9 +191,10 @@ END:VCALENDAR
 
 
 def room(rest: str) -> Callable[[World], str]:
-    """The address of something in the room; {site}, {word}, {poll} stand for their ids."""
+    """The address of something in the room; {site}, {word}, {poll}, {deck} stand for their ids."""
     return lambda w: (
-        f"/api/occurrences/{w.occurrence}/room" + rest.format(site=w.site, word=w.word, poll=w.poll)
+        f"/api/occurrences/{w.occurrence}/room"
+        + rest.format(site=w.site, word=w.word, poll=w.poll, deck=w.deck)
     )
 
 
@@ -271,6 +286,9 @@ ROWS: dict[str, Row] = {
     "judge_word": Row("^APO", room("/chat/{word}"), lambda _: {"approved": True}),
     "ask_poll": Row("^APO", room("/polls"), lambda _: {"question": "Heard?", "options": ["Yes", "No"]}),
     "change_poll": Row("^APO", room("/polls/{poll}"), lambda _: {"shown": True}),
+    "add_deck": Row("^APO", room("/decks"), data=PNG, media_type="image/png"),
+    "remove_deck": Row("^APO", room("/decks/{deck}")),
+    "show_slide": Row("^APO", room("/slides"), lambda w: {"deck": w.deck, "page": 1}),
     # Of a site for whoever answers for it; another role's is asked for below.
     "see_pass": Row("^APO", room("/pass"), query=lambda w: {"site_id": w.site}),
     "report_stays": Row("", "/api/reports/stays", lambda w: {"reports": [stay(w)]}),
