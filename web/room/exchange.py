@@ -251,7 +251,7 @@ class Exchange:
                 self._answer(desk, guest, message, now)
             case messages.Have():
                 poll = desk.polls.get(message.poll)
-                if poll is not None:
+                if poll is not None and message.receipt is not None:
                     receipt = Receipt(message.receipt.node, message.receipt.n)
                     poll.booth.have(seat_key(poll.id, guest.seat), receipt)
             case messages.SealedVote():

@@ -91,11 +91,11 @@ class GivenReceipt(Strict):
 
 
 class Have(Strict):
-    """The client has kept the receipt of its answer."""
+    """The client has kept the receipt of its answer; without it, which one is not known."""
 
     t: Literal["have"]
     poll: Id
-    receipt: GivenReceipt
+    receipt: GivenReceipt | None = None
 
 
 class SealedVote(Strict):

@@ -92,7 +92,7 @@ def run(seed: int, also: Callable[[Tree], None] = lambda _tree: None) -> Tree:
     return tree
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(st.integers(min_value=0, max_value=2**32))
 @example(10)  # each of these once counted an answer twice, or not at all
 @example(108)
