@@ -51,6 +51,9 @@ CREATE TABLE IF NOT EXISTS entry (
     PRIMARY KEY (station, id)
 ) STRICT;
 CREATE INDEX IF NOT EXISTS entry_month ON entry (station, month);
+CREATE TABLE IF NOT EXISTS told (
+    one INTEGER PRIMARY KEY CHECK (one = 1), mark INTEGER NOT NULL
+) STRICT;
 CREATE TABLE IF NOT EXISTS timetable (
     target TEXT PRIMARY KEY, serial INTEGER NOT NULL, signed TEXT NOT NULL, zone TEXT NOT NULL
 ) STRICT;
@@ -302,6 +305,20 @@ class County:
                 "ORDER BY serial", (station, month, month),
             ).fetchall()  # fmt: skip
         return [Entry.model_validate_json(row[0]) for row in found]
+
+    def untold(self, count: int) -> list[tuple[int, Entry]]:
+        """Entries that came since those that `told` names, each with its mark; at most `count`."""
+        with self._lock:
+            found = self._db.execute(
+                "SELECT rowid, body FROM entry WHERE rowid > coalesce((SELECT mark FROM told), 0) "
+                "ORDER BY rowid LIMIT ?", (count,),
+            ).fetchall()  # fmt: skip
+        return [(row[0], Entry.model_validate_json(row[1])) for row in found]
+
+    def told(self, mark: int) -> None:
+        """The entries up to this mark are kept further up."""
+        with self._lock, self._db:
+            self._db.execute("INSERT OR REPLACE INTO told VALUES (1, ?)", (mark,))
 
     def month(self, station: str, which: str) -> tuple[rollup.Month, list[rollup.PlayRow]]:
         """The sums of a station's month and its plays."""

@@ -135,8 +135,16 @@ async def report_stays(connection: AsyncConnection, reports: Sequence[StayReport
 
 
 async def report_counts(connection: AsyncConnection, reports: Sequence[CountReport]) -> Taken:
-    """Keep head counts; one with a known source is left as it came first. Invalid."""
+    """Keep head counts; of several with one source the one that was counted last holds. Invalid.
+
+    Who answered a roll-call stays named, whatever a later count says.
+    """
     _check_batch(reports)
+    newest: dict[str, CountReport] = {}
+    for one in reports:
+        if one.source not in newest or one.counted_at > newest[one.source].counted_at:
+            newest[one.source] = one
+    reports = list(newest.values())
     for one in reports:
         fields.within(one.people, "people", 0, MOST_PEOPLE)
         if len(one.present) > MOST_PEOPLE or any(len(login) > 200 for login in one.present):
@@ -173,8 +181,16 @@ async def report_counts(connection: AsyncConnection, reports: Sequence[CountRepo
             if login in people
         ]
     kind = connection.dialect.name
+    statement = upsert(HeadCount, kind)
+    fresh = statement.excluded
     await insert_many(
-        connection, upsert(HeadCount, kind).on_conflict_do_nothing(index_elements=["source"]), known
+        connection,
+        statement.on_conflict_do_update(
+            index_elements=["source"],
+            set_={name: fresh[name] for name in ("counted_at", "people", "unnamed")},
+            where=fresh.counted_at > HeadCount.counted_at,
+        ),
+        known,
     )
     await insert_many(connection, upsert(RollCall, kind).on_conflict_do_nothing(), calls)
     keys = {(row["occurrence_id"], row["unit_id"]) for row in known}

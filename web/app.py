@@ -22,6 +22,7 @@ from web import (
     courses,
     distribution,
     pages,
+    proofs,
     recordings,
     station_pages,
     stations,
@@ -75,6 +76,8 @@ def build_app(
         stays.add_passing_on(app, node)
         stays.add(app, node, attendee, stays.to_parent(node))
         RoomFiles(node, cache.room_folder_for(node.config.port), own=False).add(app)
+        if county is not None:
+            proofs.add(app, county, proofs.to_parent(node))
     elif room is not None:
         courses.add(app, room, node.config.access)
         if county is not None:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import secrets
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
 from aiohttp import web
+from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from media.county import County
@@ -29,17 +31,17 @@ from schedule.channels import (
     SmtpSettings,
     WebhookChannel,
 )
-from schedule.errors import ScheduleError
+from schedule.errors import Invalid, ScheduleError
 from schedule.life import Policy
 from schedule.outbox import Channel, Outbox
 from web import app as node_app
-from web import stays
+from web import proofs, stays
 from web.centre import app as centre_app
 from web.centre import background, rooms
 from web.centre.centre import Centre
 from web.centre.machinery import Live
 from web.centre.pages import add_centre_pages
-from web.centre.reported import Stays
+from web.centre.reported import Counts, Stays, keep_counts
 from web.centre.scene import NodeScene
 from web.centre.settings import CentreSettings
 from web.centre.timetables import Timetables
@@ -121,6 +123,8 @@ async def run(
             RoomFiles(node, settings.centre.slides, own=True).add(app)
             add_centre_pages(app)
             stays.add(app, node, relay.attendee, _keep(centre))
+            if county is not None:
+                proofs.add(app, county, _keep_proofs(centre))
 
             async def live(_app: web.Application) -> AsyncIterator[None]:
                 async with rooms.running(centre.rooms):
@@ -160,6 +164,25 @@ def _keep(centre: Centre) -> stays.Send:
         found = Stays.model_validate({"reports": list(reports)}).reports
         try:
             await centre.keeper.keep(found)
+        except (ScheduleError, SQLAlchemyError) as error:
+            raise stays.NotTold(f"the database does not take it: {error}") from error
+
+    return send
+
+
+def _keep_proofs(centre: Centre) -> proofs.Send:
+    """Keeps what the centre's own boxes have played."""
+
+    async def send(path: str, reports: Sequence[proofs.Report]) -> Sequence[str]:
+        try:
+            if path == stays.PATH:
+                found = Stays.model_validate_json(json.dumps({"reports": reports})).reports
+                return (await centre.keeper.keep(found)).unknown
+            counts = Counts.model_validate_json(json.dumps({"reports": reports})).reports
+            async with centre.store.writing() as connection:
+                return (await keep_counts(connection, counts)).unknown
+        except (ValidationError, Invalid) as error:
+            raise proofs.Senseless(str(error)) from error
         except (ScheduleError, SQLAlchemyError) as error:
             raise stays.NotTold(f"the database does not take it: {error}") from error
 

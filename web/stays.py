@@ -1,6 +1,7 @@
 """Who is at a class, reported by the nodes by themselves: joins and leaves of their viewers.
 
     POST /api/reports/stays     a node's parent takes it, and takes it on to its own
+    POST /api/reports/counts    likewise; head counts come from counties (`web.proofs`)
 
 A viewer of the stream `class-{id}` is somebody by their token's subject, `person:12`, `site:3` or
 `station:9`, a village box by its station's code (`station shangping-1`), or else by the node's
@@ -35,6 +36,8 @@ from relay.node import Node
 log = logging.getLogger("web.stays")
 
 PATH: Final = "/api/reports/stays"
+COUNTS: Final = "/api/reports/counts"
+"""Head counts, which go the same way (`web.proofs`)."""
 LOOK_EVERY_S: Final = 1.0
 AGAIN_S: Final = 45.0
 """How often a stay is told while it lasts; the centre takes it as there for 90 s."""
@@ -221,13 +224,13 @@ class Reporter:
                     pass
 
 
-async def up(node: Node, body: bytes) -> tuple[int, bytes]:
+async def up(node: Node, body: bytes, path: str = PATH) -> tuple[int, bytes]:
     """Take a batch to the first parent that answers; its status and answer. NotTold."""
     why = "this node has no parent"
     for parent in node.parents.in_order(time.monotonic()) if node.parents is not None else []:
         headers = parent.uplink.headers((node.id,)) | {"Content-Type": "application/json"}
         try:
-            url = f"{parent.uplink.url}{PATH}"
+            url = f"{parent.uplink.url}{path}"
             async with parent.uplink.http.post(url, data=body, headers=headers) as answer:
                 return answer.status, await answer.content.read(MOST_BYTES)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
@@ -260,12 +263,13 @@ def add_passing_on(app: web.Application, node: Node) -> None:
             if len(body) > MOST_BYTES:
                 return refusal(Refused(413, f"The reports have more than {MOST_BYTES} bytes."))
         try:
-            status, answer = await up(node, bytes(body))
+            status, answer = await up(node, bytes(body), request.path)
         except NotTold as error:
             return refusal(Refused(503, f"The reports cannot go up: {error}.", 5))
         return web.Response(status=status, body=answer, content_type="application/json")
 
-    app.router.add_post(PATH, handle)
+    for path in (PATH, COUNTS):
+        app.router.add_post(path, handle)
 
 
 def add(app: web.Application, node: Node, attendee: str, send: Send) -> None:

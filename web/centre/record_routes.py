@@ -12,17 +12,17 @@ from pydantic import BaseModel, Field
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schedule import attendance, audit, feeds, learning, outbox, people, reports, units
+from schedule import attendance, audit, feeds, learning, outbox, people, units
 from schedule.agenda import Whose
 from schedule.attendance import LogEntry, Total
 from schedule.errors import Conflict, Invalid, NotFound
 from schedule.outbox import Stuck
-from schedule.reports import CountReport, Taken
+from schedule.reports import Taken
 from schedule.rights import Action, may
 from schedule.tables import FeedLink, Person, Site, Station, Unit
 from web.centre import finding, signin
 from web.centre.models import Id
-from web.centre.reported import Counts, Stays, stations_of
+from web.centre.reported import Counts, Stays, keep_counts
 from web.centre.roster_routes import CSV, csv_file
 from web.centre.table import (
     Anyone,
@@ -51,15 +51,7 @@ async def report_stays(ask: Ask) -> Taken:
 
 
 async def report_counts(ask: Ask) -> Taken:
-    stations = await stations_of(ask.connection, ask.body.reports)
-    counts = [
-        CountReport(
-            one.source, one.occurrence_id, one.attendee(stations), one.counted_at, one.people,
-            tuple(one.present),
-        )
-        for one in ask.body.reports
-    ]  # fmt: skip
-    return await reports.report_counts(ask.connection, counts)
+    return await keep_counts(ask.connection, ask.body.reports)
 
 
 # Totals and logbooks

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schedule import reports, units
-from schedule.reports import Attendee, AttendeeKind, StayReport, Taken
+from schedule.reports import Attendee, AttendeeKind, CountReport, StayReport, Taken
 from web.centre.models import Id, Moment, Words
 from web.centre.table import Body
 
@@ -81,6 +81,19 @@ async def stations_of(connection: AsyncConnection, told: Sequence[Reported]) -> 
     if not codes:
         return {}
     return await units.place_ids(connection, "station", codes)
+
+
+async def keep_counts(connection: AsyncConnection, told: Sequence[Counted]) -> Taken:
+    """Keep what is reported of head counts. Raises as `schedule.reports.report_counts`."""
+    stations = await stations_of(connection, told)
+    counts = [
+        CountReport(
+            one.source, one.occurrence_id, one.attendee(stations), one.counted_at, one.people,
+            tuple(one.present),
+        )
+        for one in told
+    ]  # fmt: skip
+    return await reports.report_counts(connection, counts)
 
 
 async def keep_stays(connection: AsyncConnection, told: Sequence[Stay]) -> Taken:
