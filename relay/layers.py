@@ -7,6 +7,10 @@ a low one does not say that the line is full. A full queue that no longer grows 
 rise again. Random loss is repaired and says nothing. So a line is full when the estimate *falls*
 below what is sent, or is below it while much is lost or the round trip has grown.
 
+Loss counts over a second and fifty packets. A browser reports with every request for a repeat, and
+of three packets one lost is no third of the line; a packet that comes late from a hop above counts
+as lost in one such report and as found in another, so the totals are compared, not the fractions.
+
 * Down is fast: straight to the layer that fits the estimate, or to sound alone.
 * Up is a trial: one layer at a time, after a wait that grows with each trial that failed. A line
   that never complains reaches the top layer within some seconds.
@@ -37,6 +41,13 @@ FULL_LOST: Final = 0.12
 SOME_LOST: Final = 0.06
 # A round trip that is longer than the shortest one by this much waits in a queue.
 QUEUE_S: Final = 0.25
+# One that is so for less than this was a machine that stood still for a moment, here or there.
+QUEUE_HOLDS_S: Final = 0.3
+# What reports say of loss is put together over this long, and over so many packets; of a line with
+# few packets after the longest time in any case.
+LOSS_S: Final = 0.9
+LOSS_PACKETS: Final = 50
+LOSS_MOST_S: Final = 3.0
 # Above what is sent by this factor an estimate says that there is room.
 ROOM: Final = 1.15
 # A report this soon after a change speaks of what was before.
@@ -52,6 +63,32 @@ PROVEN_S: Final = 12.0
 
 
 @dataclass(slots=True)
+class LossReports:
+    """Receiver reports of one line of numbers, put together until they say something of it."""
+
+    _highest: int = -1
+    _lost: int = 0
+    _since_s: float = 0.0
+
+    def add(self, highest: int, lost: int, now: float) -> float | None:
+        """The part that was lost since the last answer, 0 to 1; None while that says too little.
+
+        Where nothing was sent nothing was lost.
+        `highest` is the extended highest sequence number, `lost` the packets lost in total
+        (RFC 3550 section 6.4.1).
+        """
+        gone_s, expected = now - self._since_s, highest - self._highest
+        if self._highest < 0 or not 0 <= expected < 0x10000:
+            self._highest, self._lost, self._since_s = highest, lost, now
+            return None
+        if gone_s < LOSS_S or (0 < expected < LOSS_PACKETS and gone_s < LOSS_MOST_S):
+            return None
+        share = (lost - self._lost) / max(1, expected)
+        self._highest, self._lost, self._since_s = highest, lost, now
+        return min(1.0, max(0.0, share))
+
+
+@dataclass(slots=True)
 class Line:
     """What a viewer's reports say. Bitrates in bit/s, 0 for unknown; `lost` is 0 to 1."""
 
@@ -61,8 +98,9 @@ class Line:
     fell_s: float = -1e9
     first_fell_s: float = -1e9
     reported_s: float = -1e9
-    rtt_s: float = 0.0
     shortest_s: float = 1e9
+    _took_s: float = -1e9
+    _long_since_s: float = 1e9
 
     def estimated(self, remb_bps: int, now: float) -> None:
         """Note a REMB."""
@@ -73,15 +111,19 @@ class Line:
         self.remb_bps = remb_bps
 
     def reported(self, lost: float, now: float) -> None:
-        """Note the loss of one receiver report."""
+        """Note what was lost since the last time (`LossReports`)."""
         self.lost, self.reported_s = lost, now
         self.lossy_reports = self.lossy_reports + 1 if lost > MUCH_LOST else 0
 
-    def took(self, rtt_s: float) -> None:
+    def took(self, rtt_s: float, now: float) -> None:
         """Note a round-trip time."""
-        self.rtt_s = rtt_s
         # The shortest one ages slowly: lines change their way.
         self.shortest_s = min(rtt_s, self.shortest_s * 1.01)
+        if rtt_s <= self.shortest_s + QUEUE_S:
+            self._long_since_s = 1e9
+        else:
+            self._long_since_s = min(now, self._long_since_s)
+        self._took_s = now
 
     def full(self, since_s: float, now: float) -> bool:
         """Whether the estimate fell since then, and something else says so too.
@@ -102,7 +144,7 @@ class Line:
     @property
     def queued(self) -> bool:
         """Whether packets wait in a queue before the viewer."""
-        return self.rtt_s > self.shortest_s + QUEUE_S
+        return self._took_s - self._long_since_s >= QUEUE_HOLDS_S
 
 
 @dataclass(slots=True)

@@ -35,7 +35,6 @@ _FMT_PLI: Final = 1
 _FMT_FIR: Final = 4
 _FMT_APPLICATION: Final = 15
 
-_unpack_report = struct.Struct("!IB3xIIII").unpack_from
 _unpack_head = struct.Struct("!BBH").unpack_from
 _unpack_u32 = struct.Struct("!I").unpack_from
 _unpack_sender = struct.Struct("!IQIII").unpack_from
@@ -183,11 +182,10 @@ def parse(data: bytes) -> Compound:
     return found
 
 
-def plain_report(data: bytes) -> list[tuple[int, int, int, int, int, int]] | None:
+def plain_report(data: bytes) -> list[ReportBlock] | None:
     """The blocks of a compound that is one receiver report and SDES, or None for anything else.
 
-    Most of what a viewer sends is this, once a second: `ssrc, fraction lost, highest, jitter, lsr,
-    dlsr` per block, read without making objects. `parse` takes the rest.
+    Most of what a viewer sends is this, once a second. `parse` takes the rest, and longer.
     """
     size = len(data)
     if size < 8 or data[1] != _RR:
@@ -204,7 +202,7 @@ def plain_report(data: bytes) -> list[tuple[int, int, int, int, int, int]] | Non
         or end + 4 + 4 * (data[end + 2] << 8 | data[end + 3]) != size
     ):
         return None
-    return [_unpack_report(data, 8 + 24 * i) for i in range(count)]
+    return _blocks(data, 8, count)
 
 
 class _ContentError(Exception):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from relay import packet as rtp
 from relay import red, rtcp
 from relay.lane import Lane, Splice
-from relay.layers import Chooser, Line
+from relay.layers import Chooser, Line, LossReports
 from relay.packet import Shape
 from relay.peer import SEND_WINDOW
 from relay.sdp import Leg
@@ -69,6 +69,7 @@ class Viewer:
     __slots__ = (
         "_began_s",
         "_chooser",
+        "_loss",
         "_lost_s",
         "_paced_bytes",
         "_paced_s",
@@ -135,6 +136,7 @@ class Viewer:
         self._paced_bytes = 0.0
         self._began_s = 0.0
         self._lost_s = -1e9
+        self._loss: dict[int, LossReports] = {}
         self._chooser: Chooser | None = None
         self._rtx_sequences: dict[int, int] = {}
         self._repair_tokens = REPAIR_BURST
@@ -192,7 +194,10 @@ class Viewer:
             order = self.stream.layers
             here = order.index(self.wanted)
             chooser.current = max(0, sum(order.index(t) <= here for t in live) - 1)
+        before = chooser.current
         index = chooser.choose(self.line, rates, audio_bps, now)
+        if index != before:
+            self._loss.clear()
         return live[index] if index >= 0 else None
 
     def on_rtp(self, data: bytes, now: float) -> None:
@@ -202,8 +207,8 @@ class Viewer:
         """Take reports and requests (RFC 3550, RFC 4585, RFC 5104, REMB)."""
         blocks = rtcp.plain_report(data)
         if blocks is not None:
-            for ssrc, fraction, _, jitter, lsr, dlsr in blocks:
-                self._report(ssrc, fraction, jitter, lsr, dlsr, now)
+            for block in blocks:
+                self._report(block, now)
             return
         compound = rtcp.parse(data)
         if compound.malformed:
@@ -220,8 +225,8 @@ class Viewer:
                 case rtcp.Remb():
                     self.line.estimated(report.bitrate_bps, now)
                 case rtcp.ReceiverReport() | rtcp.SenderReport():
-                    for b in report.reports:
-                        self._report(b.ssrc, b.fraction_lost, b.jitter, b.lsr, b.dlsr, now)
+                    for reported in report.reports:
+                        self._report(reported, now)
                 case _:
                     pass
 
@@ -247,25 +252,27 @@ class Viewer:
             and (track.rid not in takes)
         )
 
-    def _report(
-        self, ssrc: int, fraction: int, jitter: int, lsr: int, dlsr: int, now: float
-    ) -> None:
-        track = self.stream.track_of_ssrc(ssrc)
+    def _report(self, block: rtcp.ReportBlock, now: float) -> None:
+        track = self.stream.track_of_ssrc(block.ssrc)
         if track is None:
             return
-        if fraction > 256 * LOSS_COUNTS:
+        if block.fraction_lost > 256 * LOSS_COUNTS:
             self._lost_s = now
         if track.kind == "video" or "video" not in self.legs:
-            self.fraction_lost = fraction / 256
-            self.line.reported(self.fraction_lost, now)
-            self.jitter_s = jitter / track.format.clock_rate
-        clock = track.sender_clock(now) if lsr else None
+            self.jitter_s = block.jitter / track.format.clock_rate
+            # A node reports on each of its layers.
+            reports = self._loss.setdefault(block.ssrc, LossReports())
+            lost = reports.add(block.highest_seq, block.packets_lost, now)
+            if lost is not None:
+                self.fraction_lost = lost
+                self.line.reported(lost, now)
+        clock = track.sender_clock(now) if block.lsr else None
         if clock is not None:
             # RFC 3550 section 6.4.1: now - LSR - DLSR, in 1/65536 s of the sender's clock.
-            rtt = (rtcp.ntp_middle(clock[0]) - lsr - dlsr) & 0xFFFFFFFF
+            rtt = (rtcp.ntp_middle(clock[0]) - block.lsr - block.dlsr) & 0xFFFFFFFF
             if rtt < 10 * 65536:
                 self.rtt_s = rtt / 65536
-                self.line.took(self.rtt_s)
+                self.line.took(self.rtt_s, now)
 
     def _repair(self, nack: rtcp.Nack, now: float) -> None:
         """Answer from the ring: RTX where agreed, else the very same packet again."""

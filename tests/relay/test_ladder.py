@@ -164,11 +164,13 @@ class Scene:
 
     def thin(self, viewer: Viewer, *estimates_bps: int) -> None:
         """The viewer's line is full: its estimate falls, and it loses packets."""
+        lost = rtcp.ReportBlock(WHOLE, 0, 0, 1000, 0, 0, 0)
         for estimate in estimates_bps:
+            viewer.on_rtcp(rtcp.receiver_report(1, [lost]), self.now)
+            self.now += 1.0
             viewer.on_rtcp(rtcp.remb(1, estimate, [WHOLE]), self.now)
-            self.now += 0.01
-            block = rtcp.ReportBlock(WHOLE, 64, 9, 9, 0, 0, 0)
-            viewer.on_rtcp(rtcp.receiver_report(1, [block]), self.now)
+            lost = rtcp.ReportBlock(WHOLE, 64, lost.packets_lost + 25, lost.highest_seq + 100, 0, 0, 0)
+            viewer.on_rtcp(rtcp.receiver_report(1, [lost]), self.now)
 
 
 def vp8(key: bool, picture: int, size: int) -> bytes:

@@ -154,17 +154,15 @@ class Scene:
         self.stream.tick(self.now)
 
     def estimate(self, viewer: Viewer, *bitrates_bps: int) -> None:
-        """The last one comes with a report of loss."""
+        """The last one comes with a report that a quarter was lost in the second before."""
+        block = rtcp.ReportBlock(TOP, 0, 0, 1000, 0, 0, 0)
+        viewer.on_rtcp(rtcp.receiver_report(1, [block]), self.now)
+        self.now += 1.0
         for bitrate in bitrates_bps:
             self.now += 0.01
             viewer.on_rtcp(rtcp.remb(1, bitrate, [TOP]), self.now)
-        viewer.on_rtcp(
-            rtcp.receiver_report(1, [rtcp.ReportBlock(TOP, 64, 9, 9, 0, 0, 0)]), self.now
-        )
-        self.now += 0.01
-        viewer.on_rtcp(
-            rtcp.receiver_report(1, [rtcp.ReportBlock(TOP, 64, 9, 9, 0, 0, 0)]), self.now
-        )
+        block = rtcp.ReportBlock(TOP, 64, 25, 1100, 0, 0, 0)
+        viewer.on_rtcp(rtcp.receiver_report(1, [block]), self.now)
 
 
 def ssrc(data: bytes) -> int:
