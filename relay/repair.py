@@ -16,6 +16,11 @@ from relay.packet import seq_delta
 # A reordered packet is usually less late than this; asking at once would ask for it in vain.
 REORDER_WAIT_S = 0.008
 MAX_TRIES = 12
+# A frame whose last packet has not come when the one before it is this old has probably lost it.
+# The next frame would tell, but a frame's time later, at every hop. Only on lines that lost
+# something lately: elsewhere the packet is late.
+TAIL_WAIT_S = 0.015
+TAILS_AFTER_LOSS_S = 10.0
 # A node above answers one request per round trip and passes over the rest, so several requests in
 # a round trip cost little: a lost one is made good at once, and a packet that the node above is
 # itself still waiting for is asked for again as soon as it has it.
@@ -36,6 +41,7 @@ class _Want:
     next_s: float
     tries: int = 0
     asked_s: float = 0.0
+    is_guess: bool = False
 
 
 @dataclass(slots=True)
@@ -44,7 +50,8 @@ class Missing:
 
     Counters are in packets: `lost` were never seen although asked for, `repaired` came after all,
     `asked` is how many requests were made. `rtt_s` is taken from the answers unless it is set.
-    `eager` is for a sender that itself passes over requests that come too soon (a node).
+    `eager` is for a sender that itself passes over requests that come too soon, or for what it has
+    not sent yet (a node).
     """
 
     rtt_s: float = 0.05
@@ -53,17 +60,25 @@ class Missing:
     repaired: int = 0
     asked: int = 0
     _highest: int = -1
+    _gap_s: float = -1e9
+    _unfinished_s: float = 1e9
     _wants: dict[int, _Want] = field(default_factory=dict)
     _round_trips: deque[float] = field(default_factory=lambda: deque(maxlen=ROUND_TRIPS))
 
-    def arrived(self, sequence: int, now: float) -> bool:
-        """Note one packet, in the order of arrival; True when it shows that others are missing."""
+    def arrived(self, sequence: int, now: float, unfinished: bool = False) -> bool:
+        """Note one packet, in the order of arrival; True when it shows that others are missing.
+
+        `unfinished`: it is not the last one of its frame.
+        """
         highest = self._highest
         if highest < 0:
             self._highest = sequence
             return False
         if sequence == (highest + 1) & 0xFFFF:
             self._highest = sequence
+            self._unfinished_s = now if unfinished else 1e9
+            if self._wants:
+                self._wants.pop(sequence, None)
             return False
         ahead = seq_delta(sequence, highest)
         if ahead <= 0:
@@ -75,17 +90,23 @@ class Missing:
                     self.rtt_s = median_low(self._round_trips)
             return False
         self._highest = sequence
+        self._unfinished_s = now if unfinished else 1e9
+        self._gap_s = now
         gap = ahead - 1
         if gap > MAX_GAP or len(self._wants) + gap > MAX_MISSING:
             self.lost += gap + len(self._wants)
             self._wants.clear()
             return False
         for step in range(1, ahead):
-            self._wants[(highest + step) & 0xFFFF] = _Want(now, now + REORDER_WAIT_S)
+            want = _Want(now, now + REORDER_WAIT_S)
+            self._wants.setdefault((highest + step) & 0xFFFF, want).is_guess = False
         return True
 
     def due(self, now: float) -> list[int]:
         """Sequence numbers to ask for now, oldest first; gives up on what is too old."""
+        if self._watches_tails(now) and now - self._unfinished_s >= TAIL_WAIT_S:
+            self._unfinished_s = 1e9
+            self._wants.setdefault((self._highest + 1) & 0xFFFF, _Want(now, now, is_guess=True))
         if not self._wants:
             return []
         ask, give_up = [], []
@@ -100,8 +121,7 @@ class Missing:
                 want.tries += 1
                 want.next_s = now + self._pause_s(want.tries)
         for sequence in give_up:
-            del self._wants[sequence]
-        self.lost += len(give_up)
+            self.lost += not self._wants.pop(sequence).is_guess
         self.asked += len(ask)
         return ask
 
@@ -123,6 +143,7 @@ class Missing:
     def restart(self) -> None:
         """Begin anew: what is missing up to here was not wanted."""
         self._highest = -1
+        self._unfinished_s = 1e9
         self._wants.clear()
 
     def awaits(self, sequence: int) -> bool:
@@ -133,3 +154,10 @@ class Missing:
     def waiting(self) -> bool:
         """Whether anything is being asked for."""
         return bool(self._wants)
+
+    def watchful(self, now: float) -> bool:
+        """Whether something may have to be asked for within milliseconds."""
+        return bool(self._wants) or self._watches_tails(now)
+
+    def _watches_tails(self, now: float) -> bool:
+        return self.eager and now - self._gap_s < TAILS_AFTER_LOSS_S

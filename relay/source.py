@@ -206,7 +206,8 @@ class Source:
             if line.idle:
                 line.restart()
             line.note(parsed, now)
-        if line.missing.arrived(parsed.seq, now):
+        unfinished = not parsed.marker and line.track.kind == "video"
+        if line.missing.arrived(parsed.seq, now, unfinished):
             self.stream.hurry()
         track = line.track
         if not self._is_level:
@@ -351,7 +352,7 @@ class Source:
         """Ask for what is missing; once a second report."""
         waiting = False
         for line in self._lines.values():
-            if not line.rtx and line.missing.waiting:
+            if not line.rtx and line.missing.watchful(now):
                 waiting = True
                 if self.peer.rtt_s:
                     line.missing.rtt_s = self.peer.rtt_s

@@ -48,6 +48,12 @@ HOLD_MIN_S, HOLD_MAX_S, HOLD_UNKNOWN_S = 0.015, 0.6, 0.1
 # when a whole gap is asked for, which would be a flood.
 COPIES_AGAIN = 2
 FEW = 50
+# On a line that loses this much, but not so much that it must be full, the first repeat goes out
+# twice as well: else one in twenty or ten takes another round trip, and over several hops these add
+# up. To a node the second one answers its next request, this much later, so that one burst of loss
+# does not take both.
+LOSSY, NOT_LOSSY = 0.01, 0.20
+SPACED_S = 0.01
 MAX_REPEATED = 4096
 # Without RTX a repeat carries its old number, and libsrtp refuses what lies outside its window.
 REPLAY_WINDOW = SEND_WINDOW - 16
@@ -141,8 +147,8 @@ class Viewer:
         self._rtx_sequences: dict[int, int] = {}
         self._repair_tokens = REPAIR_BURST
         self._repair_at_s = 0.0
-        # By SSRC and position: when a packet was repeated last.
-        self._repeated: dict[tuple[int, int], float] = {}
+        # By SSRC and position: when a packet was repeated last, and how often.
+        self._repeated: dict[tuple[int, int], tuple[float, int]] = {}
 
     @property
     def remb_bps(self) -> int:
@@ -299,9 +305,7 @@ class Viewer:
             shaped, age, source, position = found
             if source.kind == "video" and self._left_behind(source, now):
                 continue
-            copies = min(most, self._copies(source, position, now))
-            if self._repair_tokens < copies:
-                continue
+            copies = min(most, self._copies(source, position, now), int(self._repair_tokens))
             repair_ssrc = leg.repair_of(track.ssrc) if leg.rtx_type >= 0 else 0
             if not repair_ssrc and age >= REPLAY_WINDOW:
                 continue
@@ -315,7 +319,7 @@ class Viewer:
                     answers.append(shaped)
             self._repair_tokens -= copies
             if copies:
-                self._note_repeat(source, position, now)
+                self._note_repeat(source, position, copies, now)
         if answers:
             self.resent += len(answers)
             self.stream.resend(target, answers)
@@ -338,13 +342,18 @@ class Viewer:
         """How often to repeat a packet now: not while it may still be under way."""
         rtt_s = self.rtt_s * (HOLD_RTT_NODE if self.is_relay else HOLD_RTT)
         hold_s = min(HOLD_MAX_S, max(HOLD_MIN_S, rtt_s or HOLD_UNKNOWN_S))
-        repeated = self._repeated.get((track.ssrc, position))
-        if now - max(repeated or 0.0, track.late.get(position, 0.0)) < hold_s:
+        at_s, times = self._repeated.get((track.ssrc, position), (0.0, 0))
+        lossy = LOSSY <= self.fraction_lost < NOT_LOSSY
+        if times == 1 and self.is_relay and lossy and now - at_s >= SPACED_S:
+            return 1
+        if now - max(at_s, track.late.get(position, 0.0)) < hold_s:
             return 0
-        return 1 if repeated is None else COPIES_AGAIN
+        roomy = not self.is_relay and not self.pace_bps
+        return COPIES_AGAIN if times or (lossy and roomy) else 1
 
-    def _note_repeat(self, track: Track, position: int, now: float) -> None:
-        self._repeated[track.ssrc, position] = now
+    def _note_repeat(self, track: Track, position: int, copies: int, now: float) -> None:
+        _, times = self._repeated.pop((track.ssrc, position), (0.0, 0))
+        self._repeated[track.ssrc, position] = now, times + copies
         if len(self._repeated) > MAX_REPEATED:
             del self._repeated[next(iter(self._repeated))]
 

@@ -79,6 +79,7 @@ def _loss_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seconds", type=float, default=30.0, help="of the measurement (30)")
     add("--ingest", action="store_true", help="the publisher's line is as bad")
     add("--chromium", action="store_true", help="one Chromium in place of the measuring viewers")
+    add("--page", action="store_true", help="Chromium opens the node's own watch page")
     add("--audio-nack", action="store_true", help="let Chromium ask for lost sound again")
     add("--target", type=int, default=0, metavar="MS", help="Chromium's least jitter delay (0)")
     add("--viewers", type=int, default=1, help="at the end of the chain (1)")
@@ -92,10 +93,10 @@ async def _loss(arguments: argparse.Namespace) -> object:
         jitter_ms=arguments.jitter,
         reorder=arguments.reorder / 100,
     )
-    if arguments.chromium:
+    if arguments.chromium or arguments.page:
         return await browser_loss(
             arguments.hops, conditions, arguments.seconds, Ports(arguments.ports), arguments.seed,
-            _say, audio_nack=arguments.audio_nack, target_ms=arguments.target,
+            _say, audio_nack=arguments.audio_nack, target_ms=arguments.target, page=arguments.page,
         )  # fmt: skip
     return await loss(
         arguments.hops, conditions, arguments.seconds, arguments.viewers,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator
@@ -38,6 +39,23 @@ async ([url, audioNack, targetMs]) => {
   if (response.status !== 201) throw new Error(`${response.status} ${await response.text()}`);
   await pc.setRemoteDescription({type: "answer", sdp: await response.text()});
 }
+"""
+# The watch page's own connection, and the moments at which it showed a frame.
+_HOOK = """
+window.times = []; window.states = [];
+const Native = window.RTCPeerConnection;
+window.RTCPeerConnection = class extends Native {
+  constructor(...settings) {
+    super(...settings);
+    window.pc = this;
+    this.addEventListener("connectionstatechange", () => states.push(this.connectionState));
+  }
+};
+window.begun = new Promise((begun) => addEventListener("DOMContentLoaded", () => {
+  const video = document.querySelector("video");
+  const shown = (now) => { times.push(now); begun(); video.requestVideoFrameCallback(shown); };
+  video.requestVideoFrameCallback(shown);
+}));
 """
 _STATS = """
 async () => {
@@ -84,6 +102,13 @@ class Player:
         """
         await self._page.evaluate(_PLAY, [whep_url, audio_nack, target_ms])
         await self._page.wait_for_function("window.times.length > 0", timeout=30_000)
+
+    async def watch(self, page_url: str) -> None:
+        """Open a node's own watch page, and return when the first frame was shown."""
+        await self._page.add_init_script(_HOOK)
+        await self._page.goto(page_url)
+        async with asyncio.timeout(30):
+            await self._page.evaluate("() => window.begun")
 
     async def begin(self) -> None:
         """Measure from here on."""

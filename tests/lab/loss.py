@@ -210,17 +210,20 @@ async def loss(
 
 async def browser_loss(
     hops: int, conditions: Conditions, seconds: float, ports: Ports, seed: int, say: Say,
-    *, audio_nack: bool = False, target_ms: int = 0,
+    *, audio_nack: bool = False, target_ms: int = 0, page: bool = False,
 ) -> LossRow:  # fmt: skip
-    """The same chain under Chromium, with a real picture."""
+    """The same chain under Chromium, with a real picture; `page`: in the node's own watch page."""
     row = LossRow(hops, conditions, seconds, 1)
     async with chain(hops, ports, seed) as tree, picture(tree.nodes[0].url, "640x360"):
         await tree.lines.set_all(conditions)
         async with chromium() as player:
             say(f"{hops} hops up, Chromium joins through them")
-            await player.play(
-                f"{tree.last_url}/whep/{STREAM}", audio_nack=audio_nack, target_ms=target_ms
-            )
+            if page:
+                await player.watch(f"{tree.last_url}/watch/{STREAM}")
+            else:
+                await player.play(
+                    f"{tree.last_url}/whep/{STREAM}", audio_nack=audio_nack, target_ms=target_ms
+                )
             # Its jitter buffer learns the line for some seconds.
             await asyncio.sleep(5.0)
             lag = Lag()

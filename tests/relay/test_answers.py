@@ -114,6 +114,42 @@ def test_a_request_that_crosses_a_late_packet_is_passed_over() -> None:
     assert bench.asked(11, now=1.06 + RTT_S) == [11]
 
 
+@pytest.mark.parametrize("lost", [0.0, 0.05, 0.3])
+def test_a_lossy_line_to_a_node_gets_a_second_repeat_a_moment_later(lost: float) -> None:
+    """The node asks again every 20 ms. A good line needs no second one, a full one no more."""
+    bench = Bench(is_relay=True)
+    bench.viewer.fraction_lost = lost
+    bench.arrives(10, 11, 12)
+    assert bench.asked(11, now=1.0) == [11]
+    assert bench.asked(11, now=1.001) == [], "the two come from one burst of requests"
+    assert bench.asked(11, now=1.02) == ([11] if lost == 0.05 else [])
+    assert bench.asked(11, now=1.04) == []
+
+
+@pytest.mark.parametrize(
+    ("lost", "pace_bps", "copies"), [(0.0, 0.0, 1), (0.05, 0.0, 2), (0.05, 500e3, 1), (0.3, 0.0, 1)]
+)
+def test_a_browser_behind_a_lossy_line_gets_two_repeats_if_there_is_room(
+    lost: float, pace_bps: float, copies: int
+) -> None:
+    """It asks again only after a round trip."""
+    bench = Bench()
+    bench.viewer.fraction_lost, bench.viewer.pace_bps = lost, pace_bps
+    bench.arrives(10, 11, 12)
+    assert bench.asked(11, now=1.0) == [11] * copies
+
+
+def test_where_two_repeats_are_more_than_is_allowed_one_goes_out() -> None:
+    bench = Bench()
+    bench.arrives(*range(int(REPAIR_BURST)))
+    bench.asked(0, now=1.0)
+    bench.viewer.fraction_lost = 0.05
+    for sequence in range(1, int(REPAIR_BURST) // 2):
+        assert bench.asked(sequence, now=1.0) == [sequence, sequence]
+    assert bench.asked(200, now=1.0) == [200]
+    assert bench.asked(201, now=1.0) == []
+
+
 def test_two_copies_have_numbers_of_their_own() -> None:
     """RTX packets under one number would be thrown away as replays (RFC 3711)."""
     bench = Bench()

@@ -169,7 +169,9 @@ class Scene:
             viewer.on_rtcp(rtcp.receiver_report(1, [lost]), self.now)
             self.now += 1.0
             viewer.on_rtcp(rtcp.remb(1, estimate, [WHOLE]), self.now)
-            lost = rtcp.ReportBlock(WHOLE, 64, lost.packets_lost + 25, lost.highest_seq + 100, 0, 0, 0)
+            lost = rtcp.ReportBlock(
+                WHOLE, 64, lost.packets_lost + 25, lost.highest_seq + 100, 0, 0, 0
+            )
             viewer.on_rtcp(rtcp.receiver_report(1, [lost]), self.now)
 
 

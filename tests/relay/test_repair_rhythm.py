@@ -76,3 +76,60 @@ def test_the_round_trip_is_learnt_from_answers_and_survives_odd_ones() -> None:
         missing.due(now + 0.01)
         missing.arrived(sequence - 1, now + 0.01 + answer_s)
     assert missing.rtt_s == pytest.approx(0.2)
+
+
+def lossy(now: float) -> Missing:
+    """A line from a node, packets up to 12 held, that lost one lately."""
+    missing = Missing(rtt_s=0.06, eager=True)
+    missing.arrived(10, now)
+    missing.arrived(12, now)
+    missing.arrived(11, now)
+    return missing
+
+
+def test_a_lost_end_of_a_frame_is_asked_for_before_the_next_frame_tells() -> None:
+    """At 25 frames a second the next frame would tell 40 ms later, at every hop."""
+    missing = lossy(0.0)
+    missing.arrived(13, 1.0, unfinished=True)
+    assert missing.watchful(1.0)
+    assert missing.due(1.01) == []
+    assert missing.due(1.016) == [14]
+    missing.arrived(14, 1.08)
+    assert (missing.lost, missing.waiting) == (0, False)
+    assert missing.due(2.0) == []
+
+
+def test_a_frame_that_is_whole_leaves_nothing_to_ask_for() -> None:
+    missing = lossy(0.0)
+    missing.arrived(13, 1.0, unfinished=True)
+    missing.arrived(14, 1.01)
+    assert missing.due(2.0) == []
+
+
+@pytest.mark.parametrize(
+    ("eager", "later_s"),
+    [pytest.param(False, 0.0, id="a publisher"), pytest.param(True, 30.0, id="a good line")],
+)
+def test_only_nodes_behind_a_lossy_line_are_asked_for_what_may_be_lost(
+    eager: bool, later_s: float
+) -> None:
+    missing = lossy(0.0)
+    missing.eager = eager
+    missing.arrived(13, 1.0 + later_s, unfinished=True)
+    assert not missing.watchful(1.0 + later_s)
+    assert missing.due(2.0 + later_s) == []
+
+
+def test_what_was_only_guessed_is_no_loss_when_it_never_comes() -> None:
+    """A stream that ends within a frame. What a gap shows later is one, and keeps its rhythm."""
+    missing = lossy(0.0)
+    missing.arrived(13, 1.0, unfinished=True)
+    asks(missing, 1.0, 1.0 + MAX_AGE_S + 0.1)
+    assert (missing.lost, missing.waiting) == (0, False)
+    missing.arrived(14, 3.0, unfinished=True)
+    assert missing.due(3.02) == [15]
+    assert missing.arrived(16, 3.03)
+    assert missing.due(3.035) == []
+    assert missing.due(3.045) == [15]
+    asks(missing, 3.05, 5.0)
+    assert (missing.lost, missing.waiting) == (1, False)
