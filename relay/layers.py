@@ -32,6 +32,10 @@ CARRIES_LOWEST: Final = 0.75
 # An estimate that shrinks by this factor between two reports has seen a queue.
 FALL: Final = 0.95
 FALL_COUNTS_S: Final = 3.0
+# While a first sign waits for a second, what is sent is held to this part of the estimate: what a
+# full line drops in that time would be sound as well as picture.
+DOUBT_S: Final = 1.0
+HELD: Final = 0.5
 # A second fall this much later confirms the first.
 AGAIN_S: Final = 0.3
 SLIGHTLY_LOST: Final = 0.03
@@ -41,6 +45,10 @@ FULL_LOST: Final = 0.12
 SOME_LOST: Final = 0.06
 # A round trip that is longer than the shortest one by this much waits in a queue.
 QUEUE_S: Final = 0.25
+# The only picture is left when its line has been too thin for this long.
+THIN_S: Final = 0.7
+# A queue from before a change of layer takes its time to run empty.
+DRAIN_S: Final = 1.5
 # One that is so for less than this was a machine that stood still for a moment, here or there.
 QUEUE_HOLDS_S: Final = 0.3
 # What reports say of loss is put together over this long, and over so many packets; of a line with
@@ -48,6 +56,10 @@ QUEUE_HOLDS_S: Final = 0.3
 LOSS_S: Final = 0.9
 LOSS_PACKETS: Final = 50
 LOSS_MOST_S: Final = 3.0
+# Of a line that is full, most is lost: that shows at once.
+FLOOD_S: Final = 0.2
+FLOOD_LOST: Final = 0.3
+FLOOD_PACKETS: Final = 10
 # Above what is sent by this factor an estimate says that there is room.
 ROOM: Final = 1.15
 # A report this soon after a change speaks of what was before.
@@ -66,26 +78,37 @@ PROVEN_S: Final = 12.0
 class LossReports:
     """Receiver reports of one line of numbers, put together until they say something of it."""
 
-    _highest: int = -1
-    _lost: int = 0
-    _since_s: float = 0.0
+    _since: tuple[int, int, float] | None = None
+    _lately: tuple[int, int, float] = (0, 0, 0.0)
 
     def add(self, highest: int, lost: int, now: float) -> float | None:
         """The part that was lost since the last answer, 0 to 1; None while that says too little.
 
-        Where nothing was sent nothing was lost.
-        `highest` is the extended highest sequence number, `lost` the packets lost in total
-        (RFC 3550 section 6.4.1).
+        Where nothing was sent nothing was lost. `highest` is the extended highest sequence number,
+        `lost` the packets lost in total (RFC 3550 section 6.4.1).
         """
-        gone_s, expected = now - self._since_s, highest - self._highest
-        if self._highest < 0 or not 0 <= expected < 0x10000:
-            self._highest, self._lost, self._since_s = highest, lost, now
+        report = (highest, lost, now)
+        if self._since is None or not 0 <= highest - self._since[0] < 0x10000:
+            self._since = self._lately = report
             return None
+        expected, missing, gone_s = _between(self._lately, report)
+        if missing >= FLOOD_PACKETS and missing > FLOOD_LOST * expected:
+            self._since = self._lately = report
+            return min(1.0, missing / max(1, expected))
+        if gone_s >= FLOOD_S:
+            self._lately = report
+        expected, missing, gone_s = _between(self._since, report)
         if gone_s < LOSS_S or (0 < expected < LOSS_PACKETS and gone_s < LOSS_MOST_S):
             return None
-        share = (lost - self._lost) / max(1, expected)
-        self._highest, self._lost, self._since_s = highest, lost, now
-        return min(1.0, max(0.0, share))
+        self._since = self._lately = report
+        return min(1.0, max(0.0, missing / max(1, expected)))
+
+
+def _between(
+    before: tuple[int, int, float], after: tuple[int, int, float]
+) -> tuple[int, int, float]:
+    """How many packets were expected and lost from one report to another, and in which time."""
+    return after[0] - before[0], after[1] - before[1], after[2] - before[2]
 
 
 @dataclass(slots=True)
@@ -102,21 +125,23 @@ class Line:
     _took_s: float = -1e9
     _long_since_s: float = 1e9
 
-    def estimated(self, remb_bps: int, now: float) -> None:
-        """Note a REMB."""
-        if self.remb_bps and remb_bps < FALL * self.remb_bps:
+    def estimated(self, remb_bps: int, now: float) -> bool:
+        """Note a REMB; returns whether it is a fall."""
+        fell = 0 < remb_bps < FALL * self.remb_bps
+        if fell:
             if now - self.fell_s > FALL_COUNTS_S:
                 self.first_fell_s = now
             self.fell_s = now
         self.remb_bps = remb_bps
+        return fell
 
     def reported(self, lost: float, now: float) -> None:
         """Note what was lost since the last time (`LossReports`)."""
         self.lost, self.reported_s = lost, now
         self.lossy_reports = self.lossy_reports + 1 if lost > MUCH_LOST else 0
 
-    def took(self, rtt_s: float, now: float) -> None:
-        """Note a round-trip time."""
+    def took(self, rtt_s: float, now: float) -> bool:
+        """Note a round-trip time; returns whether it is the first long one."""
         # The shortest one ages slowly: lines change their way.
         self.shortest_s = min(rtt_s, self.shortest_s * 1.01)
         if rtt_s <= self.shortest_s + QUEUE_S:
@@ -124,6 +149,7 @@ class Line:
         else:
             self._long_since_s = min(now, self._long_since_s)
         self._took_s = now
+        return self._long_since_s == now
 
     def full(self, since_s: float, now: float) -> bool:
         """Whether the estimate fell since then, and something else says so too.
@@ -141,10 +167,21 @@ class Line:
         """Whether loss or delay says that more comes than the line carries."""
         return self.lost > FULL_LOST or self.queued
 
+    def strained_since(self, changed_s: float, now: float) -> bool:
+        """Whether it is so because of what was sent since then."""
+        if self.reported_s > changed_s + SETTLE_S and self.lost > FULL_LOST:
+            return True
+        return self.queued and (self._long_since_s > changed_s or now - changed_s > DRAIN_S)
+
     @property
     def queued(self) -> bool:
         """Whether packets wait in a queue before the viewer."""
         return self._took_s - self._long_since_s >= QUEUE_HOLDS_S
+
+    @property
+    def delayed(self) -> bool:
+        """Whether the last round trip was a long one: a queue that begins, or a busy machine."""
+        return self._long_since_s < 1e9
 
 
 @dataclass(slots=True)
@@ -156,6 +193,7 @@ class Chooser:
     _since_s: float = field(init=False)
     _wait_s: float = field(default=FIRST_TRIAL_S, init=False)
     _climbing: bool = field(default=False, init=False)
+    _thin_since_s: float = field(default=1e9, init=False)
 
     def __post_init__(self) -> None:
         self._since_s = self.began_s
@@ -180,7 +218,17 @@ class Chooser:
 
     def trying(self, line: Line, now: float) -> bool:
         """Whether the line's delay should be looked at closely."""
-        return self._climbing or line.queued or now - line.fell_s < FALL_COUNTS_S
+        return self._climbing or line.delayed or now - line.fell_s < FALL_COUNTS_S
+
+    def doubts(self, line: Line, need_bps: float, now: float) -> bool:
+        """Whether something says that the line does not carry what is sent, and not yet enough.
+
+        The estimate fell below it, or lies below it and a round trip was long. Where there is no
+        smaller picture nothing is held: it would be the only one that suffers from what was a busy
+        machine's mistake.
+        """
+        fell = line.first_fell_s >= self._since_s and now - line.first_fell_s < DOUBT_S
+        return self.current > 0 and line.remb_bps < CARRIES * need_bps and (fell or line.delayed)
 
     def _too_much(self, line: Line, rates: Sequence[float], audio_bps: float, now: float) -> bool:
         if self.current < 0:
@@ -188,12 +236,16 @@ class Chooser:
         need = rates[self.current] + audio_bps
         here_s = now - self._since_s
         carries = CARRIES if self.current else CARRIES_LOWEST
+        thin = False
         if line.remb_bps and line.remb_bps < carries * need:
-            heard = line.reported_s > self._since_s + SETTLE_S
-            # No picture at all is for a line that is known to be full, not for a low estimate.
-            falls = self.current > 0 and line.full(self._since_s, now)
-            if falls or (heard and line.strained):
+            thin = line.strained_since(self._since_s, now)
+            if self.current and (thin or line.full(self._since_s, now)):
                 return True
+        # No picture at all is for a line that is known to be full, not for a low estimate, nor for
+        # a machine that stands still again and again.
+        self._thin_since_s = min(now, self._thin_since_s) if thin else 1e9
+        if thin and (self._climbing or now - self._thin_since_s >= THIN_S):
+            return True
         # Two lossy reports, and no estimate that would say there is room enough.
         return (
             line.lossy_reports >= 2

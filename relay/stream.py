@@ -38,6 +38,9 @@ REPORT_EVERY_S = 2.0
 REPORTS_PER_TICK = 50
 TRIAL_REPORT_EVERY_S = 0.5
 CHOOSE_EVERY_S = 0.25
+# After an estimate that fell: a full line should not wait, nor a thousand estimates cost as many
+# choices.
+CHOOSE_SOON_S = 0.05
 MAX_PENDING = 8192
 # A node that leaves a layer out still gets one packet of it this often: SRTP counts the turns of
 # the sequence number, and would give one keystream to two packets after a turn unseen. It also
@@ -466,7 +469,7 @@ class Stream:
         """Let those live who have caught up: from here on they get what the others get."""
         still: list[Viewer] = []
         for viewer in self._catching_up:
-            if self._caught_up(viewer):
+            if self._caught_up(viewer) and not viewer.held:
                 self._join_group(viewer)
             else:
                 still.append(viewer)
@@ -602,6 +605,11 @@ class Stream:
                 else:
                     self._wait(viewer, track, now)
 
+    def choose_soon(self, now: float) -> None:
+        """A line may have become thin: do not wait for the next choice's time."""
+        self._choose_at_s = min(self._choose_at_s, now - CHOOSE_EVERY_S + CHOOSE_SOON_S)
+        self._port.hurry()
+
     def _choose(self, now: float) -> None:
         """Find the layer of each end viewer; tell upstream which layers are needed."""
         audio = self.tracks.get("audio")
@@ -629,6 +637,8 @@ class Stream:
                 viewer.pace_bps = viewer.pace(audio_bps, now)
                 if viewer.pace_bps and len(thin) < MAX_THIN:
                     thin.append(viewer)
+                    if viewer.held and viewer.group is not None:
+                        self._change(partial(self._catch_up, viewer))
             used.update(viewer.waits)
             used.update(t for t in viewer.resumes if t.kind == "video")
             used.update(t for t in viewer.flow if t.kind == "video")
@@ -670,7 +680,7 @@ class Stream:
                     packets = viewer.pending(track, CATCH_UP_PACKETS, now)
                 if packets:
                     self.resend(target, packets)
-            soon = soon or not self._caught_up(viewer)
+            soon = soon or viewer.held or not self._caught_up(viewer)
         for track, since in list(self._keyframe_wanted.items()):
             if track.keyframe_at_s > since:
                 del self._keyframe_wanted[track]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from relay import packet as rtp
 from relay import red, rtcp
 from relay.lane import Lane, Splice
-from relay.layers import Chooser, Line, LossReports
+from relay.layers import HELD, Chooser, Line, LossReports
 from relay.packet import Shape
 from relay.peer import SEND_WINDOW
 from relay.sdp import Leg
@@ -77,6 +77,7 @@ class Viewer:
         "_chooser",
         "_loss",
         "_lost_s",
+        "_lowered_s",
         "_paced_bytes",
         "_paced_s",
         "_repair_at_s",
@@ -88,6 +89,7 @@ class Viewer:
         "fraction_lost",
         "group",
         "have",
+        "held",
         "is_relay",
         "jitter_s",
         "keyframe_requests",
@@ -138,10 +140,12 @@ class Viewer:
         self.bad_rtcp = 0
         self.red = -1
         self.pace_bps = 0.0
+        self.held = False
         self._paced_s = 0.0
         self._paced_bytes = 0.0
         self._began_s = 0.0
         self._lost_s = -1e9
+        self._lowered_s = -1e9
         self._loss: dict[int, LossReports] = {}
         self._chooser: Chooser | None = None
         self._rtx_sequences: dict[int, int] = {}
@@ -204,6 +208,8 @@ class Viewer:
         index = chooser.choose(self.line, rates, audio_bps, now)
         if index != before:
             self._loss.clear()
+        if index < before:
+            self._lowered_s = now
         return live[index] if index >= 0 else None
 
     def on_rtp(self, data: bytes, now: float) -> None:
@@ -229,7 +235,8 @@ class Viewer:
                     for ssrc in report.media_ssrcs[:8]:
                         self._keyframe(ssrc, now, urgent=self.is_relay)
                 case rtcp.Remb():
-                    self.line.estimated(report.bitrate_bps, now)
+                    if self.line.estimated(report.bitrate_bps, now):
+                        self.stream.choose_soon(now)
                 case rtcp.ReceiverReport() | rtcp.SenderReport():
                     for reported in report.reports:
                         self._report(reported, now)
@@ -278,7 +285,8 @@ class Viewer:
             rtt = (rtcp.ntp_middle(clock[0]) - block.lsr - block.dlsr) & 0xFFFFFFFF
             if rtt < 10 * 65536:
                 self.rtt_s = rtt / 65536
-                self.line.took(self.rtt_s, now)
+                if self.line.took(self.rtt_s, now):
+                    self.stream.choose_soon(now)
 
     def _repair(self, nack: rtcp.Nack, now: float) -> None:
         """Answer from the ring: RTX where agreed, else the very same packet again."""
@@ -325,8 +333,11 @@ class Viewer:
             self.stream.resend(target, answers)
 
     def _left_behind(self, track: Track, now: float) -> bool:
-        """Whether a viewer has left a layer because its line was full: repeats would keep it so."""
-        return not self.is_relay and track is not self.layer and now - self.line.fell_s < WARY_S
+        """Whether a viewer has left a layer because its line was full.
+
+        Repeats would keep it so, and what may be repeated is needed for the new layer's keyframe.
+        """
+        return not self.is_relay and track is not self.layer and now - self._lowered_s < WARY_S
 
     def _repairs_per_s(self, track: Track) -> float:
         """How many packets a second may be repeated."""
@@ -402,16 +413,23 @@ class Viewer:
         return splice.apply(shaped, splice.track.format.codec)
 
     def pace(self, audio_bps: float, now: float) -> float:
-        """Bitrate at which a keyframe goes out to this viewer; 0 where its line needs no care."""
+        """Bitrate at which a keyframe goes out to this viewer; 0 where its line needs no care.
+
+        `held`: all of its picture does.
+        """
         estimate = self.line.remb_bps
+        self.held = False
         if self.is_relay or not estimate or self.layer is None:
             return 0.0
         if not self.layer.known_bps:
             return 0.0
         need = self.layer.known_bps + audio_bps
+        if self._chooser is not None and self._chooser.doubts(self.line, need, now):
+            self.held = True
+            return HELD * estimate
         # A low estimate alone may be one that is still on its way up.
         wary = now - self.line.fell_s < WARY_S and estimate < WARY_ROOM * need
-        if not wary and not (self.line.strained and estimate < need):
+        if not (wary or self.line.queued or (self.line.strained and estimate < need)):
             return 0.0
         return max(PACE_OF_ESTIMATE * estimate, PACE_OF_NEED * need)
 

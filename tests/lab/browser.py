@@ -7,6 +7,7 @@ import contextlib
 import itertools
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from playwright.async_api import Page, async_playwright
@@ -14,7 +15,8 @@ from playwright.async_api import Page, async_playwright
 CHROMIUM = "/usr/bin/chromium"
 
 # Plain WHEP without trickle, as any player of ours does it. `times` are the moments at which the
-# compositor showed a new frame: they see what statistics average away.
+# compositor showed a new frame: they see what statistics average away. With each stands when its
+# last packet had come, and its timestamp.
 _PLAY = """
 async ([url, audioNack, targetMs]) => {
   const pc = new RTCPeerConnection();
@@ -28,7 +30,10 @@ async ([url, audioNack, targetMs]) => {
     video.srcObject.addTrack(event.track);
   };
   pc.onconnectionstatechange = () => window.states.push(pc.connectionState);
-  const shown = (now) => { window.times.push(now); video.requestVideoFrameCallback(shown); };
+  const shown = (now, about) => {
+    window.times.push([now, about.receiveTime, about.rtpTimestamp]);
+    video.requestVideoFrameCallback(shown);
+  };
   video.requestVideoFrameCallback(shown);
   const offer = await pc.createOffer();
   if (audioNack) offer.sdp = offer.sdp.replace(
@@ -53,7 +58,11 @@ window.RTCPeerConnection = class extends Native {
 };
 window.begun = new Promise((begun) => addEventListener("DOMContentLoaded", () => {
   const video = document.querySelector("video");
-  const shown = (now) => { times.push(now); begun(); video.requestVideoFrameCallback(shown); };
+  const shown = (now, about) => {
+    times.push([now, about.receiveTime, about.rtpTimestamp]);
+    begun();
+    video.requestVideoFrameCallback(shown);
+  };
   video.requestVideoFrameCallback(shown);
 }));
 """
@@ -69,7 +78,12 @@ async () => {
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What Chromium says of some seconds. `gap_max_ms`: longest time between two shown frames."""
+    """What Chromium says of some seconds.
+
+    `gap_max_ms`: longest time between two shown frames. `frame_late_max_ms`: how much later than
+    its median, measured by the publisher's clock, a frame was whole. A gap without a late frame is
+    the machine's.
+    """
 
     seconds: float
     frames: int
@@ -77,6 +91,7 @@ class Played:
     freeze_s: float
     gap_max_ms: float
     gaps_over_200: int
+    frame_late_max_ms: float
     dropped: int
     jitter_buffer_ms: float
     packets: int
@@ -124,8 +139,8 @@ class Player:
             now, then = after.get(kind, {}), before.get(kind, {})
             return float(now.get(name, 0)) - float(then.get(name, 0))
 
-        times: list[float] = after["times"]
-        gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+        times: list[tuple[float, float | None, int]] = after["times"]
+        gaps = [later[0] - earlier[0] for earlier, later in itertools.pairwise(times)]
         emitted = gone("video", "jitterBufferEmittedCount")
         samples = gone("audio", "totalSamplesReceived")
         return Played(
@@ -135,6 +150,7 @@ class Player:
             freeze_s=round(gone("video", "totalFreezesDuration"), 3),
             gap_max_ms=round(max(gaps, default=0.0), 1),
             gaps_over_200=sum(gap > 200 for gap in gaps),
+            frame_late_max_ms=_late_max_ms(times),
             dropped=int(gone("video", "framesDropped")),
             jitter_buffer_ms=round(1000 * gone("video", "jitterBufferDelay") / max(1, emitted), 1),
             packets=int(gone("video", "packetsReceived")),
@@ -145,6 +161,12 @@ class Player:
             audio_concealed_share=round(gone("audio", "concealedSamples") / max(1, samples), 4),
             reconnects=sum(state in ("disconnected", "failed") for state in after["states"]),
         )
+
+
+def _late_max_ms(times: list[tuple[float, float | None, int]]) -> float:
+    """From frames as (shown at, received at, timestamp), ms and 1/90000 s."""
+    took = [at - (rtp - times[0][2]) / 90 for _, at, rtp in times if at is not None]
+    return round(max(took) - median(took), 1) if took else 0.0
 
 
 @contextlib.asynccontextmanager

@@ -123,10 +123,11 @@ def test_one_layer_alone_falls_to_sound_and_comes_back() -> None:
     assert chooser.choose(line, (1_000_000.0,), SOUND, 1.0) == 0
     line.estimated(100_000, 2.0)
     line.reported(0.2, 2.1)
-    assert chooser.choose(line, (1_000_000.0,), SOUND, 2.2) == AUDIO_ONLY
-    line.reported(0.0, 3.0)
-    assert chooser.choose(line, (1_000_000.0,), SOUND, 4.0) == AUDIO_ONLY
-    assert chooser.choose(line, (1_000_000.0,), SOUND, 7.5) == 0
+    assert chooser.choose(line, (1_000_000.0,), SOUND, 2.2) == 0
+    assert chooser.choose(line, (1_000_000.0,), SOUND, 3.0) == AUDIO_ONLY
+    line.reported(0.0, 4.0)
+    assert chooser.choose(line, (1_000_000.0,), SOUND, 5.0) == AUDIO_ONLY
+    assert chooser.choose(line, (1_000_000.0,), SOUND, 8.5) == 0
 
 
 def test_one_fall_of_the_estimate_alone_is_not_believed() -> None:
@@ -182,16 +183,41 @@ def test_loss_is_counted_over_a_second_and_fifty_packets() -> None:
             (0.9, 1120, 46),  # ... that has been filled: 6 of 120
             (1.0, 1123, 47),
             (1.8, 1140, 47),  # time enough, but too few packets
-            (2.0, 1180, 64),  # 18 of 60
-            (5.1, 1190, 66),  # few packets, but three seconds: 2 of 10
-            (6.1, 1190, 66),  # nothing was sent
+            (2.0, 1180, 55),  # 9 of 60
+            (5.1, 1190, 57),  # few packets, but three seconds: 2 of 10
+            (6.1, 1190, 57),  # nothing was sent
             (6.2, 90, 0),  # another line of numbers
             (7.2, 190, 7),
         ]
     ]
     assert [round(a, 2) if a is not None else None for a in answers] == [
-        None, None, None, 0.05, None, None, 0.3, 0.2, 0.0, None, 0.07,
+        None, None, None, 0.05, None, None, 0.15, 0.2, 0.0, None, 0.07,
     ]  # fmt: skip
+
+
+def test_a_line_that_is_full_is_known_within_a_moment() -> None:
+    """Half a second of peace before it does not thin the evidence."""
+    reports = LossReports()
+    for now, highest, lost in ((0.0, 1000, 0), (0.3, 1045, 2), (0.5, 1075, 3)):
+        assert reports.add(highest, lost, now) is None
+    assert reports.add(1085, 10, 0.57) is None, "few packets"
+    assert reports.add(1095, 18, 0.63) == 0.75
+
+
+def test_a_queue_from_before_a_change_of_layer_gets_time_to_run_empty() -> None:
+    """One that begins after it is the new layer's own."""
+    line = Line()
+    for now, rtt_s in ((9.0, 0.05), (9.6, 0.9), (10.0, 0.9)):
+        line.took(rtt_s, now)
+    assert line.queued
+    assert not line.strained_since(9.8, 10.0)
+    line.took(0.8, 11.4)
+    assert line.strained_since(9.8, 11.4)
+    line.took(0.05, 11.5)
+    assert not line.strained_since(9.8, 11.5)
+    assert line.took(0.9, 11.6) is True, "the first long one"
+    assert line.took(0.9, 12.0) is False
+    assert line.strained_since(11.5, 12.0)
 
 
 def test_a_low_estimate_beside_random_loss_leaves_the_only_picture() -> None:
@@ -210,4 +236,18 @@ def test_a_low_estimate_beside_random_loss_leaves_the_only_picture() -> None:
     line.reported(0.0, 40.0)
     line.took(0.4, 40.0)
     line.took(0.5, 40.5)
-    assert chooser.choose(line, rates, SOUND, 40.5) == AUDIO_ONLY, "now there is a queue"
+    assert chooser.choose(line, rates, SOUND, 40.5) == 0
+    assert chooser.choose(line, rates, SOUND, 41.5) == AUDIO_ONLY, "now there is a queue"
+
+
+def test_a_first_fall_below_what_is_sent_is_in_doubt_until_more_is_known() -> None:
+    line, chooser = Line(), Chooser(0.0, current=2)
+    need = RATES[2] + SOUND
+    assert line.estimated(2_500_000, 9.0) is False
+    assert line.estimated(2_000_000, 10.0) is True
+    assert not chooser.doubts(line, need, 10.0), "there is room all the same"
+    line.estimated(400_000, 20.0)
+    assert chooser.doubts(line, need, 20.9)
+    assert not chooser.doubts(line, need, 21.1), "a machine that was busy"
+    lowest = Chooser(0.0, current=0)
+    assert not lowest.doubts(line, need, 20.1), "there is nothing smaller to go to"

@@ -396,3 +396,31 @@ def test_a_layer_that_is_held_here_is_asked_for_without_a_viewer() -> None:
     scene.stream.held = frozenset({scene.low})
     settle(scene, 4)
     assert scene.upstream.needs[-1] == {"q"}
+
+
+def test_while_a_fall_of_the_estimate_is_in_doubt_the_picture_leaves_room_for_the_sound() -> None:
+    """A line full of picture drops sound as well, until its second fall proves it. If none comes,
+    the picture goes on where it was held, without a gap.
+    """
+    scene = Scene()
+    viewer = scene.viewer()
+    settle(scene, 0.5)
+    scene.stream.add_viewer(viewer, now=scene.now)
+    settle(scene, 6)
+    viewer.on_rtcp(rtcp.remb(1, 2_000_000, [TOP]), scene.now)
+    before, pictures_before = len(scene.got(viewer)), len(pictures(scene.got(viewer)))
+    viewer.on_rtcp(rtcp.remb(1, 200_000, [TOP]), scene.now)
+    settle(scene, 0.8)
+    sent = scene.got(viewer)[before:]
+    held_bps = 8 * sum(size for _, size in pictures(sent)) / 0.8
+    assert held_bps < 250_000 < 0.5 * scene.top.known_bps
+    assert sum(ssrc(p) == SOUND for p in sent) >= 0.7 * 50
+    for _ in range(100):
+        settle(scene, 0.04)
+        for step in range(1, 8):
+            scene.stream.tick(scene.now + 0.005 * step)
+    assert viewer.layer is scene.top
+    assert viewer.group is not None
+    numbers = [n for n, _ in pictures(scene.got(viewer))[pictures_before - 1 :]]
+    assert gaps(numbers) == []
+    assert numbers[-1] == pictures(scene.got(viewer))[-1][0]
