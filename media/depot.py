@@ -152,6 +152,11 @@ class Depot:
         """A timetable or a station is another: look now."""
         self._news.set()
 
+    def look_again(self) -> None:
+        """The library's catalogue is another: ask for the courses' entries now."""
+        self._look_at.clear()
+        self._news.set()
+
     async def run(self) -> None:
         """For ever. What fails is logged and tried again."""
         stocking: asyncio.Task[None] | None = None

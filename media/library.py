@@ -15,8 +15,10 @@ removed. Other processes may write to the same store; the catalogue is read agai
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
+import secrets
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterable
@@ -39,6 +41,8 @@ log = logging.getLogger("media.library")
 CATALOGUE: Final = "catalogue"
 ORPHAN_AFTER_S: Final = 86400.0
 """What no course names is removed when it is so old: younger, it may belong to one that is made."""
+WATCH_EVERY_S: Final = 5.0
+"""How often the store is looked at for somebody who waits for a change by another process."""
 REREAD_AFTER_S: Final = 3.0
 """How old the catalogue may be before the store is asked what has changed."""
 
@@ -125,6 +129,9 @@ class Library:
         self.writing = asyncio.Lock()
         """Held while a course is read, changed and saved again."""
         self._manifests: OrderedDict[tuple[str, str], SignedManifest] = OrderedDict()
+        self._run = secrets.token_hex(6)
+        self._changes = 0
+        self._news = asyncio.Event()
 
     # ------------------------------------------------------------ reading
 
@@ -135,6 +142,29 @@ class Library:
                 await self._reread()
                 self._read_at = self._clock()
         return self._index
+
+    @property
+    def state(self) -> str:
+        """Another text whenever the catalogue has changed, and after a start."""
+        return f"{self._run}-{self._changes}"
+
+    async def changed(self, seen: str, within_s: float) -> str:
+        """The `state` as soon as it is another than `seen`, or as it is after so long."""
+        deadline = time.monotonic() + within_s
+        while True:
+            news = self._news
+            await self.catalogue()
+            left_s = deadline - time.monotonic()
+            if self.state != seen or left_s <= 0:
+                return self.state
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left_s, WATCH_EVERY_S)):
+                    await news.wait()
+
+    def _note_change(self) -> None:
+        self._changes += 1
+        self._news.set()
+        self._news = asyncio.Event()
 
     async def course(self, course_id: str) -> SignedCourse:
         """One course. Raises NoSuchCourse."""
@@ -193,6 +223,7 @@ class Library:
         for course_id in self._courses.keys() - found.keys():
             del self._courses[course_id]
             self._index.remove(course_id)
+            self._note_change()
         changed = [
             (course_id, one.key, one.tag)
             for course_id, one in found.items()
@@ -227,6 +258,7 @@ class Library:
         self._courses[one.course.id] = (tag, one)
         self._unreadable.pop(one.course.id, None)
         self._index.put(one.course)
+        self._note_change()
 
     # ------------------------------------------------------------ writing
 
@@ -330,6 +362,7 @@ class Library:
         await self.objects.delete([f"{CATALOGUE}/{course_id}.jws"])
         self._courses.pop(course_id, None)
         self._index.remove(course_id)
+        self._note_change()
         await self.objects.delete(
             one.key for one in await self.objects.list(f"courses/{course_id}")
         )

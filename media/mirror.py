@@ -103,6 +103,8 @@ class Mirror:
         self._courses: dict[str, tuple[bytes, Course]] = {}
         self._asking: dict[str, asyncio.Task[Kept]] = {}
         self._listings: OrderedDict[str, Listing] = OrderedDict()
+        self._forgotten = 0
+        """How often all freshness was forgotten: what was asked before that is not fresh."""
 
     # ------------------------------------------------------------ documents
 
@@ -146,6 +148,7 @@ class Mirror:
     def forget_freshness(self) -> None:
         """Ask for everything again when it is next wanted, however short a time ago it came."""
         self._checked.clear()
+        self._forgotten += 1
 
     def _answered(self, path: str, asking: asyncio.Task[Kept]) -> None:
         self._asking.pop(path, None)
@@ -153,6 +156,7 @@ class Mirror:
             asking.exception()  # Whoever asked has it, if they have not left.
 
     async def _ask(self, path: str, check: Callable[[Kept, Kept | None], Kept] | None) -> Kept:
+        forgotten = self._forgotten
         kept = await self.cache.document(path)
         answer = await self.fetcher.document(path, etag=kept.etag if kept else "")
         if answer.body is None:
@@ -166,7 +170,8 @@ class Mirror:
                     await self.cache.keep_document(kept)
                 except DiskFull as error:
                     log.warning("document-not-kept path=%s why=%s", path, error)
-        self._believe(kept, self._fresh_s)
+        if forgotten == self._forgotten:
+            self._believe(kept, self._fresh_s)
         return kept
 
     # ------------------------------------------------------------ courses

@@ -5,6 +5,8 @@ its name may change when a course is entered again, so it is asked again and ans
 `ETag` of a file is the digest in the signed course.
 
     GET /api/courses?q=&tag=&unit=&after=&limit=   the list: the best match, then the newest first
+    GET /api/catalogue?seen=                       {"state"}: when it is another than `seen`, or
+                                                   after 20 s; another state is another catalogue
     GET /api/courses/{id}                          one course, and its signed text
     GET /courses/{id}/course.jws                   the signed text alone
     GET /courses/{id}/{rendition}.mp4              with Range and If-Range
@@ -32,6 +34,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import asdict
 from http import HTTPStatus
@@ -62,6 +65,8 @@ ATTACHMENT: Final = r"{file:[a-z0-9][a-z0-9-]{0,63}\.(?:jpg|vtt)}"
 LISTED: Final = 60
 MOST_LISTED: Final = 200
 MAX_QUERY: Final = 500
+WATCH_S: Final = 20.0
+"""A node below waits for a change for so long, then asks again: so both know of each other."""
 MAX_CHANGES_BYTES: Final = 512 * 1024
 STEP_BYTES: Final = 4 * 1024 * 1024
 """How much of a file is brought into memory before it is sent on."""
@@ -140,6 +145,20 @@ class Courses:
                 "units": index.units() if sees_all else [],
             },
         )
+
+    async def watch(self, request: web.Request) -> web.StreamResponse:
+        """`GET /api/catalogue`."""
+        self._grant(request)
+        return await tell_state(request, self._changed)
+
+    async def _changed(self, seen: str) -> str:
+        deadline = time.monotonic() + WATCH_S
+        while not self._room.exists and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(1.0)
+        if not self._room.exists:
+            return ""
+        library = await self._room.library()
+        return await library.changed(seen, max(0.0, deadline - time.monotonic()))
 
     async def about(self, request: web.Request) -> web.StreamResponse:
         """`GET /api/courses/{id}`."""
@@ -361,6 +380,22 @@ def _brief(course: Course) -> dict[str, Any]:
     }
 
 
+async def tell_state(
+    request: web.Request, changed: Callable[[str], Awaitable[str]]
+) -> web.StreamResponse:
+    """Answers `/api/catalogue`: the headers at once, so that who waits knows that we are alive."""
+    headers = _HEADERS | {"Content-Type": "application/json", "Cache-Control": "no-store"}
+    response = web.StreamResponse(headers=headers)
+    await response.prepare(request)
+    try:
+        state = await changed(request.query.get("seen", "")[:64])
+        await response.write(json.dumps({"state": state}).encode())
+        await response.write_eof()
+    except (MediaError, ConnectionError) as error:
+        _cut(request, error)
+    return response
+
+
 def _keeps(grant: Grant, course_id: str) -> bool:
     """Whether the bearer may change a course: a node, which may publish anything, may not."""
     return any(matches(pattern, f"course/{course_id}") for pattern in grant.publish)
@@ -434,6 +469,7 @@ def add(app: web.Application, room: LibraryRoom, access: Access) -> None:
     courses = Courses(room, access)
     here, get = f"/courses/{COURSE}", app.router.add_get
     get("/api/courses", guard(courses.listing))
+    get("/api/catalogue", guard(courses.watch))
     get(f"/api/courses/{COURSE}", guard(courses.about))
     get(f"/api/courses/{COURSE}/uses", guard(courses.uses))
     app.router.add_patch(f"/api/courses/{COURSE}", guard(courses.edit))

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import random
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -32,10 +34,12 @@ from media.errors import CacheError, DiskFull, FetchError, NotThere, Refusal
 from media.fetch import Fetcher, Source
 from media.mirror import Entry, Mirror
 from media.signed import BadDocument, BadSignature
+from media.suppliers import pause_s
 from relay.access import Access, AccessError, Grant
 from relay.metrics import Text
 from web import bearer, filespan, ranges
 from web.cache_settings import CacheSettings
+from web.courses import WATCH_S, tell_state
 
 log = logging.getLogger("web.distribution")
 
@@ -45,6 +49,9 @@ DIGEST: Final = r"{digest:[0-9a-f]{64}}"
 TOLD_WITHIN_S: Final = 1.0
 """A piece that cannot be had is said so in the answer's status if that is known so soon."""
 PIECE_WITHIN_S: Final = 90.0
+WATCH_PAUSE_S: Final = 1.0
+WATCH_AGAIN_S: Final = 600.0
+"""A node above that cannot tell of changes is asked again after this long."""
 AHEAD: Final = 2
 MAX_QUERY: Final = 500
 _FILE_TYPES: Final = {".jpg": "image/jpeg", ".vtt": "text/vtt; charset=utf-8"}
@@ -52,6 +59,8 @@ CORS: Final = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": "Content-Range, ETag, Accept-Ranges, Retry-After",
 }
+_STATE: Final = re.compile(r"[a-zA-Z0-9-]{0,64}", re.ASCII)
+_CHANCE: Final = random.Random()
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Parts = Callable[[int, int], Sequence[tuple[Blob, int, int]]]
 """The blobs that hold bytes from the first up to the second, and from where to where in each."""
@@ -94,6 +103,8 @@ class Distribution:
         self._mirror: Mirror | None = None
         self.depot: Depot | None = None
         """What fills the cache ahead, at a county."""
+        self._state = ""
+        self._news = asyncio.Event()
         self._opening = asyncio.Lock()
         self._stack = contextlib.AsyncExitStack()
 
@@ -111,6 +122,8 @@ class Distribution:
                 self._stack.callback(cache.close)
                 fetcher = await self._stack.enter_async_context(Fetcher(cache, self._sources))
                 self._mirror = Mirror(cache, fetcher, self._keys)
+                watching = asyncio.create_task(self._watch(self._mirror), name="catalogue-watch")
+                self._stack.push_async_callback(_ended, watching)
                 log.info("cache-open folder=%s pieces=%d", cache.folder, len(cache.shelf))
         return self._mirror
 
@@ -154,6 +167,54 @@ class Distribution:
                        ahead.size_bytes)  # fmt: skip
             text.gauge("course_reserved_missing_bytes", "Of that, what has not come yet.",
                        ahead.missing_bytes)  # fmt: skip
+
+    # ------------------------------------------------------------ what is new above
+
+    async def _watch(self, mirror: Mirror) -> None:
+        """Learns from the node above when the catalogue has changed, and tells those below.
+
+        So a course that was entered or corrected shows at once, and nothing is asked for in vain.
+        Where the node above does not tell (it is older, or away), documents age as they would.
+        """
+        fruitless = 0
+        while True:
+            pause = 0.0
+            try:
+                answer = await mirror.fetcher.document(f"/api/catalogue?seen={self._state}")
+                said = json.loads(answer.body or b"")
+                state = said["state"]
+                if not isinstance(state, str) or not _STATE.fullmatch(state):
+                    raise BadDocument("the node above does not say how its catalogue stands")
+            except (NotThere, Refusal):
+                pause = WATCH_AGAIN_S
+            except (FetchError, BadDocument, ValueError, KeyError, TypeError) as error:
+                log.debug("catalogue-unwatched why=%s", error)
+                fruitless, pause = fruitless + 1, pause_s(fruitless, _CHANCE)
+            else:
+                fruitless = 0
+                if state == self._state:
+                    pause = WATCH_PAUSE_S
+                else:
+                    mirror.forget_freshness()
+                    if self.depot is not None and self._state:
+                        self.depot.look_again()
+                    self._state = state
+                    self._news.set()
+                    self._news = asyncio.Event()
+            await asyncio.sleep(pause)
+
+    async def watch(self, request: web.Request) -> web.StreamResponse:
+        """GET /api/catalogue: as the library answers, as soon as this node knows."""
+        self._grant(request)
+        await self.mirror()
+        return await tell_state(request, self._changed)
+
+    async def _changed(self, seen: str) -> str:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WATCH_S):
+                while not self._state or self._state == seen:
+                    await self._news.wait()
+        return self._state
 
     def _sources(self) -> list[Source]:
         return [Source(url, token=self.config.parent_token) for url in self.config.parents]
@@ -357,6 +418,11 @@ async def _ahead(fetcher: Fetcher, blobs: Sequence[Blob]) -> AsyncIterator[_Ahea
         raise failed
 
 
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 def _attachments(course: Course) -> list[Attachment]:
     return [*([course.poster] if course.poster else []), *course.subtitles]
 
@@ -427,6 +493,7 @@ def add(app: web.Application, distribution: Distribution) -> None:
     """Adds the courses' URLs to a node's app."""
     here, get = f"/courses/{COURSE}", app.router.add_get
     get("/api/courses", guard(distribution.listing))
+    get("/api/catalogue", guard(distribution.watch))
     get(f"/api/courses/{COURSE}", guard(distribution.about))
     get(f"{here}/course.jws", guard(distribution.course))
     get(f"{here}/{RENDITION}.manifest", guard(distribution.manifest))

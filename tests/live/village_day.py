@@ -3,7 +3,9 @@
     python -m tests.live.village_day --minutes 10 --shots FOLDER
 
 runs a long one and prints how late each class began, how far the picture was from the timetable,
-and how bright the darkest screenshot was. The box is a process of its own without any line.
+and how bright the darkest screenshot was. The box is a process of its own without any line. With
+`--cut` (as root) box and television are in a network namespace that has no way out: no route, no
+other device than loopback.
 """
 
 from __future__ import annotations
@@ -41,6 +43,8 @@ HOUR = 3600.0
 DARK_BELOW = 60.0
 """Mean luma, 0 to 255. The darkest of our own screens has more than twice this."""
 BLINK_S = 1.0
+CUT = "TERRACE_VILLAGE_CUT"
+"""Set where `--cut` has done its work."""
 BEGIN_S = 8.0
 """Real seconds from the start of the box to the day's first scripted moment."""
 
@@ -262,11 +266,32 @@ async def _follow(tab: tabs.Tab, day: Day, starts: dict[str, float], end_s: floa
         await asyncio.sleep(0.05)
 
 
+def _cut_off() -> None:
+    """Goes on in a network namespace of its own, in which loopback is all there is."""
+    if os.environ.get(CUT):
+        for family in ("-4", "-6"):
+            routes = subprocess.run(
+                ["ip", family, "route", "show"], capture_output=True, text=True, check=True
+            ).stdout.strip()
+            devices = [one.name for one in Path("/sys/class/net").iterdir()]
+            sys.stdout.write(f"ip {family} route: {routes or 'none'}; devices seen: {devices}\n")
+            assert not routes, routes
+        return
+    words = ["-m", "tests.live.village_day", *sys.argv[1:]]
+    # sysfs shows the devices of the namespace in which it was mounted.
+    inside = 'mount -t sysfs none /sys && ip link set lo up && exec "$@"'
+    command = ["unshare", "--net", "--mount", "sh", "-c", inside, "sh", sys.executable, *words]
+    os.execvpe("unshare", command, os.environ | {CUT: "1"})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--minutes", type=float, default=10.0, help="how long the day may take")
     parser.add_argument("--shots", type=Path, help="a folder for the screenshots")
+    parser.add_argument("--cut", action="store_true", help="in a namespace without any route")
     arguments = parser.parse_args()
+    if arguments.cut:
+        _cut_off()
     classes = 12
     length_s = max(4, int((arguments.minutes * 60 - 45) / classes - 4) // 2 * 2)
     if arguments.shots:

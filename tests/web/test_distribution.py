@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
+import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -24,13 +26,18 @@ from yarl import URL
 
 from media import signed
 from media.cache import Cache
+from media.course import Changes
 from media.fetch import Fetcher
+from media.mirror import FRESH_S
 from media.suppliers import Source, SourceKind
 from relay.access import Access, issue
 from tests.media.lessons import Lesson, lesson, library, serving
-from web import distribution
+from tests.media.test_library import published
+from web import courses, distribution
 from web.cache_settings import CacheSettings
 from web.distribution import Distribution
+from web.library import LibraryRoom
+from web.library_settings import LibrarySettings
 
 
 @dataclass(frozen=True)
@@ -343,3 +350,81 @@ async def test_neighbours_get_pieces_by_digest_and_only_what_is_held(tmp_path: P
                 assert (await fetcher.fetch(blob)).read_bytes() == one.body(blob)
                 assert fetcher.counters.neighbour_bytes == blob.size_bytes - 999
             cache.close()
+
+
+# ------------------------------------------------------------ what is new above
+
+
+@asynccontextmanager
+async def real_library(folder: Path) -> AsyncIterator[tuple[str, LibraryRoom]]:
+    """A library's own URLs, without the work on its jobs."""
+    room = LibraryRoom(LibrarySettings(folder=folder / "library"))
+    app = web.Application()
+    courses.add(app, room, Access.open_mode())
+    async with serving(app) as url:
+        yield url, room
+
+
+async def listed(node: County) -> list[str]:
+    _, body, _ = await node.get("/api/courses")
+    return [one["title"] for one in json.loads(body)["courses"]]
+
+
+async def until_listed(node: County, *titles: str) -> None:
+    """Wait until the node lists these, not so long that what it had has aged."""
+    async with asyncio.timeout(FRESH_S * 0.8):
+        while await listed(node) != list(titles):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def test_what_is_new_in_the_library_is_known_below_at_once(tmp_path: Path) -> None:
+    """Entered, corrected and removed, two nodes down: not when copies have aged, but then."""
+    async with (
+        real_library(tmp_path) as (above, room),
+        county(tmp_path / "province", above) as province,
+        county(tmp_path / "county", province.url) as node,
+    ):
+        assert await listed(node) == []
+        library = await room.library()
+        await published(library, tmp_path / "file", "rice", title="Rice")
+        await until_listed(node, "Rice")
+        assert (await node.get("/courses/rice/course.jws"))[0] == 200
+        await room.edit("rice", Changes(title="Better"), None)
+        await until_listed(node, "Better")
+        _, body, _ = await node.get("/courses/rice/course.jws")
+        assert b"Better" in base64.urlsafe_b64decode(body.split(b".")[1] + b"==")
+        await room.delete("rice", anyway=True)
+        await until_listed(node)
+        assert (await node.get("/courses/rice/course.jws"))[0] == 404
+        # While nothing changes, copies are served and nobody is asked.
+        mirror = await node.distribution.mirror()
+        before = mirror.fetcher.counters.parent_bytes
+        for _ in range(5):
+            await listed(node)
+        assert mirror.fetcher.counters.parent_bytes == before
+
+
+async def test_a_node_above_that_tells_nothing_costs_nothing_but_age(tmp_path: Path) -> None:
+    one = lesson()
+    async with library(one) as above, county(tmp_path, above.url, lesson=one) as node:
+        await fetched(node, one)
+        asked = [path for path, _ in above.ranges if path == "/api/catalogue"]
+        assert len(asked) == 1
+        await fetched(node, one)
+
+
+async def test_a_watch_ends_after_a_while_and_tells_how_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courses, "WATCH_S", 0.2)
+    async with real_library(tmp_path) as (above, room), aiohttp.ClientSession() as http:
+
+        async def state(seen: str = "") -> str:
+            async with http.get(f"{above}/api/catalogue", params={"seen": seen}) as answer:
+                return str((await answer.json())["state"])
+
+        assert await state() == ""  # A node that has no library waits for one, in vain.
+        await published(await room.library(), tmp_path / "file")
+        first = await state()
+        assert first
+        assert await state(first) == first
