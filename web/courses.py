@@ -15,7 +15,8 @@ its name may change when a course is entered again, so it is asked again and ans
     GET /courses/{id}/poster.jpg, {lang}.vtt
     GET /api/library                               the public key and the jobs
     GET /api/courses/{id}/uses                     {"may_edit", "uses": [{"title", "where",
-                                                   "starts_at"}]}: who plans to play it
+                                                   "starts_at"}]}: who plans to play it; "centre":
+                                                   who signs in may be allowed more
     PATCH /api/courses/{id}                        {"revision", "title", "teacher", "unit",
                                                    "tags", "description", "language",
                                                    "chapters": [{"start_s", "title"}]}: what is
@@ -185,7 +186,8 @@ class Courses:
         may_edit = _keeps(self._grant(request), course.id)
         uses = await self._room.uses(course.id) if may_edit else []
         shown = [use_json(one) for one in uses]
-        return _document(request, {"may_edit": may_edit, "uses": shown})
+        told = {"may_edit": may_edit, "uses": shown, "centre": self._room.has_centre}
+        return _document(request, told)
 
     async def edit(self, request: web.Request) -> web.StreamResponse:
         """`PATCH /api/courses/{id}`."""

@@ -233,6 +233,11 @@ class Distribution:
         await self._entry(request)
         return await self._forwarded(request, request.path)
 
+    async def uses(self, request: web.Request) -> web.StreamResponse:
+        """GET /api/courses/{id}/uses: courses are changed at the library, not here."""
+        await self._entry(request)
+        return web.json_response({"may_edit": False, "uses": [], "centre": False}, headers=CORS)
+
     async def _forwarded(self, request: web.Request, path: str) -> web.StreamResponse:
         mirror = await self.mirror()
         kept, stale = await mirror.document(path)
@@ -495,6 +500,7 @@ def add(app: web.Application, distribution: Distribution) -> None:
     get("/api/courses", guard(distribution.listing))
     get("/api/catalogue", guard(distribution.watch))
     get(f"/api/courses/{COURSE}", guard(distribution.about))
+    get(f"/api/courses/{COURSE}/uses", guard(distribution.uses))
     get(f"{here}/course.jws", guard(distribution.course))
     get(f"{here}/{RENDITION}.manifest", guard(distribution.manifest))
     get(f"{here}/{RENDITION}.mp4", guard(distribution.rendition))

@@ -136,6 +136,8 @@ class LibraryRoom:
         self._sweeping: asyncio.Task[None] | None = None
         self.asked_for_uses: list[UsesOf] = []
         """Who knows timetables here: the book of a county, the plans of a centre."""
+        self.has_centre = False
+        """Whether who has no token may sign in to change a course."""
 
     # ------------------------------------------------------------ the library
 

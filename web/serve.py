@@ -92,7 +92,7 @@ async def run(
     relay = settings.relay
     centre = await Centre.open(settings.centre, public_url=_public_url(relay), access=config.access)
     try:
-        centre.library = room
+        centre.library, room.has_centre = room, True
         replay = timedelta(hours=settings.centre.replay_hours)
         room.asked_for_uses.append(_uses(centre, replay))
         channels = channels_of(settings.centre, centre)

@@ -17,7 +17,7 @@ import av
 import av.logging
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext
+from playwright.async_api import Browser, BrowserContext, Route
 
 from tests.live import tabs
 from tests.live.tabs import Relay, Tab, open_tab, photograph
@@ -32,7 +32,7 @@ SRT = "1\n00:00:01,000 --> 00:00:07,500\n先把种子浸一夜\n"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A library with two courses, made by the command."""
+    """A library with three courses, one of sound alone, made by the command."""
     folder = tmp_path_factory.mktemp("library")
     (folder / "zh.srt").write_text(SRT, encoding="utf-8")
     rice = write_clip(folder / "rice.mp4", frames=25 * 16, size=(480, 270), audio="aac")
@@ -42,6 +42,8 @@ async def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--chapter", "0:08=播种", "--subtitles", f"zh={folder / 'zh.srt'}",
         "--description", "从选种到移栽，一亩田怎样育秧。",
     )  # fmt: skip
+    talk = write_source(folder / "talk.mp3", video=None, audio="libmp3lame", seconds=12.0)
+    await command(folder, str(talk), "--id", "talk", "--title", "Radio talk: weather for farmers")
     tea = write_source(folder / "tea.mkv", seconds=5.0, audio="libopus")
     await command(folder, str(tea), "--id", "tea", "--title", "Tea: pruning and picking")
     return folder
@@ -229,3 +231,60 @@ async def test_pictures_of_catalogue_player_and_upload(
     await upload.until_text("#file-hint", "20")
     await photograph(upload, f"upload-{language}", whole=True)
     assert catalogue.errors + tab.errors + upload.errors == []
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+async def test_pictures_of_correcting_and_removing(
+    centre: Relay, context: BrowserContext, language: str
+) -> None:
+    tab = await player(context, f"{centre.url}/courses/rice?lang={language}")
+    await tab.page.click("#edit-open")
+    await photograph(tab, f"course-edit-{language}")
+    shown = {
+        "where": "shangping-1", "title": "水稻育秧技术", "starts_at": "2026-12-01T01:00:00+00:00",
+    }  # fmt: skip
+    await tab.page.click("#edit-cancel")
+
+    async def used(route: Route) -> None:
+        told = {"may_edit": True, "centre": False, "uses": [shown] * 8}
+        await route.fulfill(json=told)
+
+    await tab.page.route("**/uses", used)
+    await tab.page.reload()
+    await tab.page.click("#edit-open")
+    await tab.page.click("#remove-open")
+    await photograph(tab, f"course-remove-{language}")
+    await tab.page.click("#remove-no")
+    assert tab.errors == []
+
+
+async def test_a_course_is_corrected_and_removed_in_chromium(
+    centre: Relay, library: Path, context: BrowserContext
+) -> None:
+    """What plays goes on while its title is corrected; what is not right is said at its field."""
+    clip = write_clip(library / "plum.mp4", frames=75, audio="aac")
+    await command(library, str(clip), "--id", "plum", "--title", "Pulms")
+    tab = await player(context, f"{centre.url}/courses/plum")
+    page = tab.page
+    await page.click("#edit-open")
+    assert await page.input_value("#edit-name") == "Pulms"
+    await page.fill("#edit-name", "Plums")
+    await page.fill("#edit-tags", "fruit，trees")
+    await page.fill("#edit-chapters", "0:01 Picking\n0:50 Drying")
+    await page.click("#edit-form [type=submit]")
+    await tab.until_text("#edit-said", "Line 2 of the chapters lies beyond")
+    await page.fill("#edit-chapters", "0:01 Picking")
+    await page.click("#edit-form [type=submit]")
+    await tab.until_text("#title", "Plums")
+    assert await page.inner_text("#chapters button span") == "Picking"
+    assert "fruit · trees" in await page.inner_text("#facts")
+    catalogue = await open_tab(context, f"{centre.url}/courses?q=plums")
+    await catalogue.page.locator("#cards li[data-id=plum]").wait_for()
+    await page.click("#edit-open")
+    await page.click("#remove-open")
+    await tab.until_text("#remove-unused", "No timetable that is known here needs it")
+    await page.click("#remove-yes")
+    await page.wait_for_url("**/courses")
+    await page.locator("#cards li[data-id=rice]").wait_for()
+    assert await page.locator("#cards li[data-id=plum]").count() == 0
+    assert tab.errors + catalogue.errors == []

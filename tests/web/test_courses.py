@@ -456,7 +456,7 @@ async def test_a_course_that_timetables_need_goes_only_when_it_is_said_twice(
     site.room.asked_for_uses.append(uses)
     _, said = await change(site, "GET", "/api/courses/rice/uses")
     shown = {"title": "育秧", "where": "shangping-1", "starts_at": "2026-12-01T09:00:00+00:00"}
-    assert said == {"may_edit": True, "uses": [shown]}
+    assert said == {"may_edit": True, "uses": [shown], "centre": False}
     status, said = await change(site, "DELETE", "/api/courses/rice")
     assert (status, said["uses"]) == (409, [shown])
     assert "1 coming item plays it, the next one '育秧' on 2026-12-01" in said["error"]

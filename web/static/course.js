@@ -4,6 +4,7 @@ import {
   bitrate, byId, nodeName, number, setText, stream as courseId, t, token, tokenForm,
 } from "./page.js";
 import { bearer, clock, fetchJson, keepSeen, seenAt, shareToken } from "./course-data.js";
+import { offerEdit } from "./course-edit.js";
 
 const SPEEDS = [0.5, 0.75, 1, 1.25, 1.5, 1.75, 2];
 const KEEP_EVERY_MS = 4000;
@@ -306,7 +307,7 @@ KEYS.k = KEYS[" "];
 document.addEventListener("keydown", (event) => {
   if (!course || event.ctrlKey || event.metaKey || event.altKey) return;
   const { target } = event;
-  if (target.matches("input, select, textarea, summary")) return;
+  if (target.matches("input, select, textarea, summary") || target.closest("dialog")) return;
   if (target.matches("button, a") && (event.key === " " || event.key === "Enter")) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   const action = /^[0-9]$/.test(key)
@@ -321,6 +322,13 @@ document.addEventListener("keydown", (event) => {
 // ---------------------------------------------------------------- begin
 
 function show() {
+  describe();
+  say(course.complete ? "" : t("course.making"));
+  fillChoices();
+}
+
+/** All that people say of the course. */
+function describe() {
   document.title = `${course.title} · ${nodeName} · Terrace`;
   setText(byId("title"), course.title);
   const date = new Date(course.created).toLocaleDateString(document.documentElement.lang);
@@ -331,9 +339,7 @@ function show() {
   byId("missing").hidden = lost < 0.5;
   setText(byId("missing"), t("course.missing", { seconds: number(lost) }));
   if (course.poster) video.poster = path(course.poster.file);
-  say(course.complete ? "" : t("course.making"));
   showChapters();
-  fillChoices();
 }
 
 async function load() {
@@ -349,10 +355,20 @@ async function load() {
   }
   course = value.course;
   show();
+  offerEdit(course, again);
   const hash = /^#t=(\d+(?:\.\d+)?)$/.exec(location.hash);
   const at = hash ? Number(hash[1]) : seenAt(courseId);
   if (at && !hash) offerRestart(at);
   play(firstChoice(), at, false);
+}
+
+/** Show what was corrected; what plays goes on. */
+async function again() {
+  const { value } = await fetchJson(`/api/courses/${courseId}`);
+  if (value === null) return;
+  course = value.course;
+  describe();
+  offerEdit(course, again);
 }
 
 load();

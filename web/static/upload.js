@@ -289,6 +289,21 @@ function jobCard(job) {
     bar.setAttribute("aria-label", job.title);
     card.append(bar);
   }
+  if (job.state === "failed") {
+    const away = document.createElement("button");
+    away.type = "button";
+    away.textContent = t("upload.job.remove");
+    away.addEventListener("click", async () => {
+      away.disabled = true;
+      try {
+        await request("DELETE", `/api/courses/${job.id}`, {});
+      } catch (error) {
+        words.textContent = t("common.says", { sentence: error.message });
+      }
+      poll();
+    });
+    card.append(away);
+  }
   if (job.playable) {
     const link = document.createElement("a");
     link.href = `/courses/${job.id}`;
