@@ -26,7 +26,7 @@ MOST_IN_ORDER: Final = 1000
 MOST_CALLED: Final = 2000
 MOST_TEXT: Final = 200
 
-LOST_AFTER: Final = timedelta(seconds=2)
+LOST_AFTER: Final = timedelta(seconds=1.5)
 """A source from which nothing came for so long is lost: a line may break for a moment, and a
 browser that is loaded again is back within this; five seconds are promised."""
 

@@ -39,6 +39,7 @@ from web import proofs, stays
 from web.centre import app as centre_app
 from web.centre import background, rooms
 from web.centre.centre import Centre
+from web.centre.file_player import FilePlayer
 from web.centre.machinery import Live
 from web.centre.pages import add_centre_pages
 from web.centre.reported import Counts, Stays, keep_counts
@@ -100,6 +101,7 @@ async def run(
         node = Node(config)
         hub = Hub(node, centre.rooms)
         centre.rooms.hub, centre.rooms.scene = hub, NodeScene(node)
+        centre.files = FilePlayer(_own_url(relay), secret, centre.rooms.file_over)
         recorded = Recordings(node, relay.recordings, relay.record, secret, ingest=room)
         timetables = Timetables(
             centre.store, node, room, centre.clock, own=county,
@@ -133,6 +135,8 @@ async def run(
                     running.cancel()
                     with contextlib.suppress(asyncio.CancelledError):
                         await running
+                    if centre.files is not None:
+                        await centre.files.close()
 
             # After the recordings' own: what a crash has left must be known before a class is
             # recorded again.
@@ -187,6 +191,12 @@ def _keep_proofs(centre: Centre) -> proofs.Send:
             raise stays.NotTold(f"the database does not take it: {error}") from error
 
     return send
+
+
+def _own_url(relay: RelaySettings) -> str:
+    """Where processes of this machine reach the node."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(relay.host)
+    return f"http://{host or (f'[{relay.host}]' if ':' in relay.host else relay.host)}:{relay.port}"
 
 
 def _public_url(relay: RelaySettings) -> str:

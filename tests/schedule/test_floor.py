@@ -86,8 +86,8 @@ def test_the_presenter_stands_in_for_a_site_that_vanishes(floor: Floor) -> None:
         (0.5, without, False, None),
         (1.0, everybody, False, None),  # a line that broke for a moment
         (1.5, without, False, None),
-        (3.0, without, False, None),
-        (3.5, without, True, "presenter"),
+        (2.5, without, False, None),
+        (3.0, without, True, "presenter"),
         (4.0, set(), True, None),  # nobody is there who could
     ]
     for at_s, alive, lost, stand_in in rows:

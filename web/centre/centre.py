@@ -12,6 +12,7 @@ from relay.access import Access
 from schedule import reminders
 from schedule.store import Store, open_store
 from web.centre import addresses
+from web.centre.file_player import FilePlayer
 from web.centre.keeping import Keeper
 from web.centre.limits import Limit
 from web.centre.oidc import CALLBACK, Client, Oidc
@@ -43,7 +44,7 @@ class Centre:
     when; told: reminders go out through its channels. oidc: whose accounts are good here, too.
     proxies: whose X-Forwarded-For is believed. library: of its node, if it has one. keeper: takes
     what nodes report. rooms: of meetings; where there is a node, they are given it.
-    slides: draws what was sent for them.
+    slides: draws what was sent for them. files: plays courses into them, where there is a node.
     """
 
     store: Store
@@ -58,6 +59,7 @@ class Centre:
     proxies: tuple[addresses.Network, ...] = ()
     library: LibraryRoom | None = None
     keeper: Keeper = field(init=False)
+    files: FilePlayer | None = None
     rooms: Rooms = field(init=False)
     slides: Slides = field(init=False)
 

@@ -202,9 +202,10 @@ def source_told(room: Room, source: str) -> dict[str, Any]:
     """A source with what is shown for it."""
     site = site_of(source)
     place = room.places.get(site) if site is not None else None
+    name = room.file_name if source == "file" else ""
     return {
         "id": source,
-        "name": place.name if place is not None else "",
+        "name": place.name if place is not None else name,
         "unit": place.unit if place is not None else "",
         "kind": "site" if site is not None else source,
         "live": source in room.live,

@@ -208,6 +208,12 @@ class Rooms:
         await self.keep(room, write)
         self.tell(room)
 
+    async def note(
+        self, room: Room, person_id: int | None, action: str, detail: Mapping[str, Any]
+    ) -> None:
+        """Write down what somebody did in a room, and keep the room."""
+        await self._noted(room, person_id, action, detail)
+
     # ------------------------------------------------------------ open and close
 
     async def open(self, occurrence_id: int, person_id: int | None) -> Room:
@@ -309,6 +315,20 @@ class Rooms:
                 await self.scene.switch(room.stream, room.stream_of(source), muted=True)
             await self._back(room, source, person_id)
         await self._noted(room, person_id, "take floor", {"source": source})
+
+    async def file_ended(self, occurrence_id: int) -> None:
+        """A file has ended: the presenter, or the second one, takes its place in the programme."""
+        room = self._rooms.get(occurrence_id)
+        if room is None:
+            return
+        room.file_name = ""
+        self.tell(room)
+        if room.state == "open" and room.floor.programme.source == "file":
+            await self._back(room, "file", None)
+
+    def file_over(self, occurrence_id: int) -> None:
+        """The same, told by the player."""
+        self._begin(self.file_ended(occurrence_id))
 
     async def _back(self, room: Room, source: str, person_id: int | None) -> None:
         """Bring the presenter, or the second one, into the programme in place of a source."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from web.centre import (
     class_routes,
+    file_routes,
     library_routes,
     oidc_routes,
     people_routes,
@@ -29,4 +30,5 @@ ROUTES: tuple[Route, ...] = (
     *room_routes.ROUTES,
     *library_routes.ROUTES,
     *slide_routes.ROUTES,
+    *file_routes.ROUTES,
 )
