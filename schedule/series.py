@@ -160,8 +160,8 @@ async def series(connection: AsyncConnection, series_id: int) -> SeriesInfo:
 
 async def series_list(connection: AsyncConnection, series_ids: Sequence[int]) -> list[SeriesInfo]:
     """Several of them, by id; those that are not there are left out."""
-    columns = [column.name for column in fields(Draft)]  # those of the same name in the table
-    own = [getattr(Series, name) for name in columns if hasattr(Series, name)]
+    # Those of the same name in the table.
+    own = [column.name for column in fields(Draft) if hasattr(Series, column.name)]
     rows = (
         (
             await connection.execute(
@@ -173,7 +173,7 @@ async def series_list(connection: AsyncConnection, series_ids: Sequence[int]) ->
                     Series.rank,
                     Series.refusal,
                     Series.changed_at,
-                    *own,
+                    *(getattr(Series, name) for name in own),
                 )
                 .where(Series.id.in_(series_ids))
                 .order_by(Series.id)
@@ -193,7 +193,7 @@ async def series_list(connection: AsyncConnection, series_ids: Sequence[int]) ->
     found = []
     for row in rows:
         plan = plans[row["id"]]
-        values = {column.name: row[column.name] for column in own}
+        values = {name: row[name] for name in own}
         values |= {
             "starts_local": plan.starts_local,
             "material": tuple((one["title"], one["url"]) for one in row["material"]),

@@ -141,8 +141,9 @@ class Browser:
         return next((one.value for one in self._http.cookie_jar), "")
 
     def take(self, cookie: str, csrf: str) -> None:
-        """Go on with the session of another browser."""
-        self._http.cookie_jar.update_cookies({COOKIE: cookie}, URL(self.url))
+        """Go on with the session of another browser; "" for none."""
+        if cookie:
+            self._http.cookie_jar.update_cookies({COOKIE: cookie}, URL(self.url))
         self.csrf = csrf
 
     async def ask(
