@@ -8,7 +8,9 @@ in. A route without a row fails.
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +25,8 @@ from schedule.people import NewPerson
 from schedule.rights import Role
 from schedule.tables import Occurrence
 from tests.media.test_library import published
-from tests.schedule.network import NOW, Network
+from tests.schedule.network import NOW, Network, load
+from tests.web.centre.house import opened, served
 from tests.web.centre.people import PASSWORD, Browser, Clock, give_passwords, token
 from tests.web.centre.test_signin import Open
 from web.centre.centre import Centre
@@ -54,9 +57,9 @@ class World:
     submitted: int
     confirmed: int
     occurrence: int
-    word: int
-    poll: int
-    deck: int
+    word: int = 0
+    poll: int = 0
+    deck: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,22 @@ class Row:
 
 
 async def build(network: Network, centre: Centre, library: Path | None = None) -> World:
+    world = await store_world(network, centre)
+    if library is not None:
+        await fill_library(library)
+        centre.library = LibraryRoom(LibrarySettings(folder=library))
+    return await open_room(centre, world)
+
+
+async def fill_library(folder: Path) -> None:
+    """The recording of the class, and a film that was no class."""
+    library = await LibraryRoom(LibrarySettings(folder=folder)).library()
+    for course_id in ("physics", "film"):
+        await published(library, folder / "file", course_id)
+
+
+async def store_world(network: Network, centre: Centre) -> World:
+    """What of it stands in the database: all but its room."""
     unit, above = network.units["P1A"], network.units["P1"]
     async with network.store.writing() as connection:
         for role in (Role.PRESENTER, Role.OPERATOR, Role.VIEWER):
@@ -103,20 +122,15 @@ async def build(network: Network, centre: Centre, library: Path | None = None) -
         # After that: who is invited somewhere is not taken out.
         empty = await units.add_unit(connection, units.NewUnit("empty", "Empty", "county", unit.id))
     await give_passwords(centre.store)
-    word, poll, deck = await open_room(centre, occurrence, site.id)
-    if library is not None:
-        centre.library = LibraryRoom(LibrarySettings(folder=library))
-        for course_id in ("physics", "film"):
-            await published(await centre.library.library(), library / "file", course_id)
     return World(
         unit.id, above.id, network.units["P1Ax"].id, empty.id, site.id, station.id, target.id,
-        draft.series.id, submitted.series.id, confirmed.series.id, occurrence, word, poll,
-        deck,
+        draft.series.id, submitted.series.id, confirmed.series.id, occurrence,
     )  # fmt: skip
 
 
-async def open_room(centre: Centre, occurrence: int, site: int) -> tuple[int, int, int]:
-    """A room in which every command finds what it is about; ids of a word, a question, slides."""
+async def open_room(centre: Centre, world: World) -> World:
+    """A room in which every command finds what it is about, a word, a question and slides among it."""
+    occurrence, site = world.occurrence, world.site
     room = await centre.rooms.open(occurrence, None)
     room.floor.chat_on = True
     room.floor.set_order([site])
@@ -141,7 +155,7 @@ async def open_room(centre: Centre, occurrence: int, site: int) -> tuple[int, in
             connection, occurrence, "Slides", "image/png", [page], NOW, None
         )
     room.decks[deck.id] = deck
-    return room.said[0].id, poll.id, deck.id
+    return replace(world, word=room.said[0].id, poll=poll.id, deck=deck.id)
 
 
 def plan(world: World) -> dict[str, Any]:
@@ -347,21 +361,66 @@ async def ask(browser: Browser, method: str, row: Row, world: World, **more: Any
     return answer.status
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A folder with a database in which everybody has signed in, and a library.
+
+    keys: cookie and token, by the signs of LOGINS.
+    """
+
+    folder: Path
+    world: World
+    keys: dict[str, tuple[str, str]]
+
+
+@pytest.fixture(scope="module")
+def prepared(sqlite_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """Made once: each route gets a copy, in which all is as it was."""
+    folder = tmp_path_factory.mktemp("rights")
+    shutil.copy(sqlite_folder / "network", folder / "world.db")
+    return asyncio.run(_prepare(folder))
+
+
+async def _prepare(folder: Path) -> Prepared:
+    keys = {}
+    await fill_library(folder / "library")
+    database = str(folder / "world.db")
+    async with opened(database, Clock(), folder) as centre, served(centre) as url:
+        world = await store_world(await load(centre.store), centre)
+        for one, login in LOGINS.items():
+            browser = Browser(url)
+            if login:
+                assert (await browser.sign_in(login)).status == 200
+            keys[one] = (browser.cookie, browser.csrf)
+            await browser.close()
+    return Prepared(folder, world, keys)
+
+
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
-async def test_who_may(
-    network: Network, centre: Centre, browser: Open, route: Any, tmp_path: Path
-) -> None:
-    world, row = await build(network, centre, tmp_path / "library"), ROWS[route.name]
-    # Those who may not come first: they find everything as it was.
-    for one in sorted(LOGINS, key=lambda one: one in row.who):
-        status = await ask(await browser(LOGINS[one]), route.method, row, world)
-        if one in row.who:
-            assert status not in (401, 403), f"{LOGINS[one] or 'nobody'} may not"
-            if route.name not in NOT_THERE and one == row.who[0]:
-                assert status < 300, f"{LOGINS[one]} could not"
-        else:
-            wanted = 401 if one == "-" or (not row.who and route.name not in AT_THE_TOP) else 403
-            assert status == wanted, f"{LOGINS[one] or 'nobody'} may"
+async def test_who_may(prepared: Prepared, folder: Path, clock: Clock, route: Any) -> None:
+    database, library = folder / "world.db", folder / "library"
+    shutil.copy(prepared.folder / "world.db", database)
+    shutil.copytree(prepared.folder / "library", library)
+    row = ROWS[route.name]
+    async with opened(str(database), clock, folder) as centre, served(centre) as url:
+        centre.library = LibraryRoom(LibrarySettings(folder=library))
+        world = await open_room(centre, prepared.world)
+        # Those who may not come first: they find everything as it was.
+        for one in sorted(LOGINS, key=lambda one: one in row.who):
+            browser = Browser(url)
+            browser.take(*prepared.keys[one])
+            try:
+                status = await ask(browser, route.method, row, world)
+            finally:
+                await browser.close()
+            if one in row.who:
+                assert status not in (401, 403), f"{LOGINS[one] or 'nobody'} may not"
+                if route.name not in NOT_THERE and one == row.who[0]:
+                    assert status < 300, f"{LOGINS[one]} could not"
+            else:
+                hidden = not row.who and route.name not in AT_THE_TOP
+                wanted = 401 if one == "-" or hidden else 403
+                assert status == wanted, f"{LOGINS[one] or 'nobody'} may"
 
 
 @pytest.mark.parametrize("name", ["report_stays", "report_counts"])
