@@ -526,6 +526,13 @@ class Channel:
             log.warning("raise-waits stream=%s why=%r", self.name, exc.sentence)
         await self._run_push(parents, legs, path, pushed)
 
+    def _ask_keyframes(self, stream: Stream) -> None:
+        """Have keyframes made of what is pushed (on the forwarding thread)."""
+        now, rids = time.monotonic(), self._lifted(stream)
+        for track in stream.layers:
+            if track.rid in rids:
+                stream.request_keyframe(now, track, urgent=True)
+
     def _lifted(self, stream: Stream) -> frozenset[str]:
         """The layers that the parent is to have."""
         # What a ladder makes here stays here and below: the parent may have a ladder of its own.
@@ -567,7 +574,11 @@ class Channel:
             # Until the publisher is really there, the parent keeps the one it has.
             if not self.announced:
                 await self.on_air.wait()
+            if self.on_demand:
+                # By the time that the parent is reached the keyframe is here.
+                self._port.call(self._ask_keyframes, stream)
             await uplink.connect(link)
+            log.info("push-begin stream=%s parent=%s", self.name, uplink.url)
             self._port.call(link.peer.serve, viewer)
             self.push, self._pushed = link, viewer
             self._port.call(stream.add_viewer, viewer)

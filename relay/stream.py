@@ -142,6 +142,8 @@ class Stream:
         self._by_ssrc = {t.ssrc: t for t in tracks}
         self._groups: dict[GroupKey, Group] = {}
         self._catching_up: list[Viewer] = []
+        # Whether a tick is due soon for those.
+        self._hurried = False
         self._waiting: set[Viewer] = set()
         # Nodes that told what they have before this one had anything: by when it must come.
         self._resuming: dict[Viewer, float] = {}
@@ -474,6 +476,10 @@ class Stream:
             else:
                 still.append(viewer)
         self._catching_up = still
+        if still and not self._hurried:
+            # They were there before the stream's first packets: nothing else would wake the tick.
+            self._hurried = True
+            self._port.hurry()
 
     def _spread(self) -> None:
         """Take viewers with thin lines out of their groups when a keyframe begins.
@@ -681,6 +687,7 @@ class Stream:
                 if packets:
                     self.resend(target, packets)
             soon = soon or viewer.held or not self._caught_up(viewer)
+        self._hurried = soon
         for track, since in list(self._keyframe_wanted.items()):
             if track.keyframe_at_s > since:
                 del self._keyframe_wanted[track]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.lab import distribution, report
+from tests.lab.floor import floor
 from tests.lab.kill import failback, kill
 from tests.lab.line import Conditions
 from tests.lab.loss import browser_loss, loss
@@ -44,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     _failback_arguments(
         _command(commands, "failback", "the preferred city returns; nothing may be lost", _failback)
     )
+    _floor_arguments(_command(commands, "floor", "a site far below is given the floor", _floor))
     _soak_arguments(_command(commands, "soak", "viewers come and go, parents die", _soak))
     _thin_arguments(_command(commands, "thin", "a course over a bad line to a station", _thin))
     _county_arguments(_command(commands, "county", "thirty stations want the same course", _county))
@@ -125,6 +127,21 @@ def _failback_arguments(parser: argparse.ArgumentParser) -> None:
 
 async def _failback(arguments: argparse.Namespace) -> object:
     return await failback(arguments.times, arguments.viewers, Ports(arguments.ports), _say)
+
+
+def _floor_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--times", type=int, default=20, help="floors given (20)")
+    add("--delay", type=float, default=30.0, metavar="MS", help="of each hop, each way (30)")
+    add("--last", type=float, default=0.0, metavar="MS", help="of the site's own line (0)")
+    add("--viewers", type=int, default=9, help="at the foot of the tree, beside Chromium (9)")
+
+
+async def _floor(arguments: argparse.Namespace) -> object:
+    return await floor(
+        arguments.times, arguments.delay, arguments.last, arguments.viewers,
+        Ports(arguments.ports), arguments.seed, _say,
+    )  # fmt: skip
 
 
 def _soak_arguments(parser: argparse.ArgumentParser) -> None:

@@ -107,11 +107,11 @@ class Chain:
 
 @contextlib.asynccontextmanager
 async def chain(
-    hops: int, ports: Ports, seed: int, *, ingest: bool = False
+    hops: int, ports: Ports, seed: int, *, ingest: bool = False, program: str = "web.cli"
 ) -> AsyncIterator[Chain]:
     """`hops` bad lines in a row: between `hops` nodes, and from the last one to its viewers.
 
-    `ingest`: one more, between the publisher and the first node.
+    `ingest`: one more, between the publisher and the first node. `program` is what runs a node.
     """
     if not 1 <= hops <= len(TIERS):
         raise ValueError(f"from 1 to {len(TIERS)} hops, not {hops}")
@@ -122,7 +122,7 @@ async def chain(
     async with contextlib.AsyncExitStack() as stack:
         lines = await stack.enter_async_context(Lines(edges, seed))
         nodes = [
-            Node(TIERS[index], number, (edges[index - 1].url,) if index else ())
+            Node(TIERS[index], number, (edges[index - 1].url,) if index else (), program)
             for index, number in enumerate(numbers)
         ]
         for node in nodes:

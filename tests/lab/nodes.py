@@ -36,9 +36,15 @@ class Use:
 
 
 class Node:
-    """One node of a tree. `parents` are URLs, of nodes or of a proxy's edges. `async with`."""
+    """One node of a tree. `parents` are URLs, of nodes or of a proxy's edges. `async with`.
 
-    def __init__(self, name: str, port: int, parents: tuple[str, ...] = ()) -> None:
+    `program` is the module that is run.
+    """
+
+    def __init__(
+        self, name: str, port: int, parents: tuple[str, ...] = (), program: str = "web.cli"
+    ) -> None:
+        self._program = program
         self.name = name
         self.port = port
         self.parents = parents
@@ -61,7 +67,7 @@ class Node:
 
     async def start(self) -> None:
         """Start the process and wait until it answers; the log goes on in the same file."""
-        command = [sys.executable, "-m", "web.cli", "relay", "--port", str(self.port)]
+        command = [sys.executable, "-m", self._program, "relay", "--port", str(self.port)]
         command += ["--host", "127.0.0.1", "--name", self.name, "--tier", self.name]
         for parent in self.parents:
             command += ["--parent", parent]

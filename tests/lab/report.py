@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.lab.browser import Played
 from tests.lab.distribution import CountyRow, LanRow, ThinRow
+from tests.lab.floor import FloorRow
 from tests.lab.kill import FailbackRow, KillRow
 from tests.lab.loss import LossRow
 from tests.lab.soak import SoakRow
@@ -17,6 +18,9 @@ TWICE_BOUND, LINE_SHARE_BOUND, NEIGHBOUR_BOUND = 0.03, 0.9, 0.95
 # The longest stall of any viewer, and the median, in milliseconds, by signal.
 STALL_BOUNDS = {"SIGKILL": (1000.0, 600.0), "SIGSTOP": (2000.0, 2000.0)}
 
+# From the tap until a site's sound is heard by all, and until it is silent, in the median.
+HEARD_BOUND_MS, SILENT_BOUND_MS = 1000.0, 200.0
+
 
 def text(row: object) -> tuple[str, bool]:
     """A row as a table, and whether a bound was missed."""
@@ -26,6 +30,8 @@ def text(row: object) -> tuple[str, bool]:
         return _kill(row)
     if isinstance(row, FailbackRow):
         return _failback(row)
+    if isinstance(row, FloorRow):
+        return _floor(row)
     if isinstance(row, SoakRow):
         return _soak(row)
     if isinstance(row, ThinRow):
@@ -149,6 +155,29 @@ def _failback(row: FailbackRow) -> tuple[str, bool]:
         ],
     )  # fmt: skip
     return "\n".join([f"back to the preferred city, {row.viewers} viewers", "", *lines]), failed
+
+
+def _floor(row: FloorRow) -> tuple[str, bool]:
+    heard, silent = row.heard_ms(), row.silent_ms()
+    failed = heard > HEARD_BOUND_MS or silent > SILENT_BOUND_MS
+    lines = [
+        f"four nodes, {row.delay_ms:g} ms each way per hop, {row.last_ms:g} ms to the site itself;"
+        f" {row.viewers} viewers and {'a' if row.chromium else 'no'} Chromium at the county",
+        "",
+        *_table(
+            ("floor", "cut after", "first packet", "at the last", "heard in Chromium",
+             "muted: last packet", "silent in Chromium", "its buffer", "lag"),
+            [
+                (r.number, r.cut_ms, min(r.heard_ms), max(r.heard_ms), r.chromium_heard_ms,
+                 max(r.silent_ms), r.chromium_silent_ms, r.buffer_ms, r.lag_max_ms)
+                for r in row.rounds
+            ],
+        ),
+        "",
+        f"from tap to heard by all: median {heard:.0f} ms (at most {HEARD_BOUND_MS:g});"
+        f" from tap to silence: median {silent:.0f} ms (at most {SILENT_BOUND_MS:g})",
+    ]  # fmt: skip
+    return "\n".join(lines), failed
 
 
 def _change(pair: tuple[int, int]) -> str:

@@ -119,16 +119,17 @@ class Picture(_Clocked):
 
 
 class Tone(_Clocked):
-    """A tone of 440 Hz, 20 ms a frame."""
+    """A tone, 20 ms a frame. `hz` 0 is silence, of which Opus makes packets of a few bytes."""
 
     kind = "audio"
 
-    def __init__(self) -> None:
+    def __init__(self, hz: int = 440) -> None:
         super().__init__(48_000, 960)
+        self._hz = hz
 
     async def recv(self) -> AudioFrame:
         pts = await self.tick()
-        wave = np.sin((np.arange(960) + pts) * (2 * np.pi * 440 / 48_000)) * 8000
+        wave = np.sin((np.arange(960) + pts) * (2 * np.pi * self._hz / 48_000)) * 8000
         frame = AudioFrame.from_ndarray(wave.astype(np.int16)[None, :], layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = 48_000, pts, Fraction(1, 48_000)
         return frame
@@ -138,10 +139,17 @@ class AiortcPublisher:
     """aiortc's peer connection sending VP8 and Opus. Use as `async with`."""
 
     def __init__(
-        self, node_url: str, stream: str, shade: int = 90, *, on_demand: bool = False
+        self,
+        node_url: str,
+        stream: str,
+        shade: int = 90,
+        *,
+        on_demand: bool = False,
+        tone_hz: int = 440,
     ) -> None:
         """`on_demand`: the stream stays at the node until it is raised."""
         self.session = ""
+        self._tone_hz = tone_hz
         self._headers = {"Content-Type": "application/sdp"}
         if on_demand:
             self._headers["Terrace-Push"] = "on-demand"
@@ -166,7 +174,7 @@ class AiortcPublisher:
 
     async def _enter(self) -> None:
         pc = self._pc
-        pc.addTransceiver(Tone(), direction="sendonly")
+        pc.addTransceiver(Tone(self._tone_hz), direction="sendonly")
         video = pc.addTransceiver(Picture(self._shade), direction="sendonly")
         wanted = ("video/VP8", "video/rtx")
         codecs = RTCRtpSender.getCapabilities("video").codecs

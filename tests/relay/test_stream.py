@@ -973,3 +973,20 @@ def test_a_lossy_line_whose_receiver_reports_often_keeps_its_picture() -> None:
         viewer.on_rtcp(rtcp.receiver_report(1, [block]), scene.now)
         assert not viewer.sound_only
     assert 0.03 < viewer.fraction_lost < 0.08
+
+
+def test_a_viewer_who_was_there_before_the_first_packet_gets_it_at_once() -> None:
+    """Not with the next slow tick: along a tree that is just being opened each hop would add it."""
+    scene = Scene()
+    viewer = scene.join(scene.viewer(relay=True))
+    scene.tick(0.1)
+    before = scene.hurried
+    scene.say()
+    scene.flush()
+    assert scene.hurried == before + 1
+    scene.tick(0.0)
+    assert len(scene.got(viewer)) == 1
+    scene.say()
+    scene.flush()
+    assert scene.hurried == before + 1
+    assert len(scene.got(viewer)) == 2
