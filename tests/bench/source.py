@@ -96,6 +96,10 @@ class Source:
         self._timestamp[Kind.VIDEO] = (self._timestamp[Kind.VIDEO] + _FRAME_TICKS) & 0xFFFFFFFF
         return packets
 
+    def begin_anew(self) -> None:
+        """Let the next frame be a keyframe."""
+        self._frames = 0
+
     def sound(self, now_ns: int) -> Packet:
         """The next 20 ms of sound: TOC of a full-band CELT stereo frame, then noise."""
         size = int(self._random.integers(*_AUDIO_BYTES))

@@ -208,9 +208,9 @@ class BarePublisher:
     Use as `async with`. Its NTP time runs `ahead_s` before this machine's, and the picture was
     taken `picture_late_s` before the sound that is sent with it, so a viewer that puts sound and
     picture together by anything but its sender reports is found out. NACKs are answered,
-    keyframe requests noted (`asked_s`, monotonic clock) and not obeyed: a keyframe is due every
-    two seconds. Two with the same `seed` have the same SSRCs and first sequence numbers.
-    `stamps` tells the RTP timestamp under which a payload was sent.
+    keyframe requests noted (`asked_s`, monotonic clock) and not obeyed unless it `obeys`: a
+    keyframe is due every two seconds. Two with the same `seed` have the same SSRCs and first
+    sequence numbers. `stamps` tells the RTP timestamp under which a payload was sent.
     """
 
     def __init__(
@@ -221,7 +221,9 @@ class BarePublisher:
         seed: int = 7,
         ahead_s: float = 0.0,
         picture_late_s: float = 0.0,
+        obeys: bool = False,
     ) -> None:
+        self._obeys = obeys
         self.asked_s: list[float] = []
         self.nacked = 0
         self.sent: dict[Kind, int] = dict.fromkeys(Kind, 0)
@@ -322,6 +324,8 @@ class BarePublisher:
         for request in rtcp.feedback(compound):
             if isinstance(request, rtcp.KeyframeRequest):
                 self.asked_s.append(time.monotonic())
+                if self._obeys:
+                    self._source.begin_anew()
                 continue
             self.nacked += len(request.sequences)
             kind = Kind.VIDEO if request.ssrc == self._source.ssrcs["video"] else Kind.AUDIO
