@@ -19,6 +19,7 @@ from tests.lab.line import Conditions
 from tests.lab.loss import browser_loss, loss
 from tests.lab.ports import Ports
 from tests.lab.soak import soak
+from tests.lab.switch import switching
 from tests.lab.voters import voters
 
 
@@ -46,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         _command(commands, "failback", "the preferred city returns; nothing may be lost", _failback)
     )
     _floor_arguments(_command(commands, "floor", "a site far below is given the floor", _floor))
+    _switch_arguments(_command(commands, "switch", "a programme is cut under viewers", _switch))
     _soak_arguments(_command(commands, "soak", "viewers come and go, parents die", _soak))
     _thin_arguments(_command(commands, "thin", "a course over a bad line to a station", _thin))
     _county_arguments(_command(commands, "county", "thirty stations want the same course", _county))
@@ -140,6 +142,20 @@ def _floor_arguments(parser: argparse.ArgumentParser) -> None:
 async def _floor(arguments: argparse.Namespace) -> object:
     return await floor(
         arguments.times, arguments.delay, arguments.last, arguments.viewers,
+        Ports(arguments.ports), arguments.seed, _say,
+    )  # fmt: skip
+
+
+def _switch_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--times", type=int, default=20, help="switches (20)")
+    add("--delay", type=float, default=30.0, metavar="MS", help="of each hop, each way (30)")
+    add("--viewers", type=int, default=9, help="at the foot of the tree, beside Chromium (9)")
+
+
+async def _switch(arguments: argparse.Namespace) -> object:
+    return await switching(
+        arguments.times, arguments.delay, arguments.viewers,
         Ports(arguments.ports), arguments.seed, _say,
     )  # fmt: skip
 

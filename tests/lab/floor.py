@@ -12,15 +12,14 @@ import asyncio
 import contextlib
 import statistics
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
-from playwright.async_api import Page, async_playwright
 
-from tests.lab.browser import CHROMIUM
 from tests.lab.line import Conditions
+from tests.lab.listener import Listener, listening
 from tests.lab.loss import Chain, Lag, Say, chain
 from tests.lab.ports import Ports
 from tests.lab.site import site
@@ -32,48 +31,6 @@ PROGRAM = "tests.live.raising"
 # Of Opus: silence takes a few bytes, a tone some hundred.
 LOUD_BYTES = 20
 WITHIN_S = 8.0
-
-# Plays by WHEP and notes when the sound becomes loud or silent, in Unix milliseconds.
-_LISTEN = """
-async (url) => {
-  const pc = new RTCPeerConnection();
-  window.pc = pc;
-  window.turns = [];
-  pc.addTransceiver("video", {direction: "recvonly"});
-  pc.addTransceiver("audio", {direction: "recvonly"});
-  const video = document.querySelector("video");
-  video.srcObject = new MediaStream();
-  pc.ontrack = (event) => {
-    video.srcObject.addTrack(event.track);
-    if (event.track.kind !== "audio") return;
-    const context = new AudioContext();
-    const analyser = context.createAnalyser();
-    analyser.fftSize = 256;
-    context.createMediaStreamSource(new MediaStream([event.track])).connect(analyser);
-    const wave = new Float32Array(analyser.fftSize);
-    let loud = false;
-    setInterval(() => {
-      analyser.getFloatTimeDomainData(wave);
-      const now = wave.some((one) => Math.abs(one) > 0.02);
-      if (now !== loud) window.turns.push([performance.timeOrigin + performance.now(), now]);
-      loud = now;
-    }, 5);
-  };
-  await pc.setLocalDescription(await pc.createOffer());
-  const response = await fetch(url, {method: "POST", body: pc.localDescription.sdp,
-    headers: {"Content-Type": "application/sdp"}});
-  if (response.status !== 201) throw new Error(`${response.status} ${await response.text()}`);
-  await pc.setRemoteDescription({type: "answer", sdp: await response.text()});
-}
-"""
-
-_WAITED = """
-async () => {
-  for (const one of (await window.pc.getStats()).values())
-    if (one.type === "inbound-rtp" && one.kind === "audio")
-      return [one.jitterBufferDelay, one.jitterBufferEmittedCount];
-}
-"""
 
 
 @dataclass(slots=True)
@@ -135,12 +92,12 @@ async def floor(
         http = await stack.enter_async_context(aiohttp.ClientSession())
         centre = tree.nodes[0].url
         await stack.enter_async_context(site(centre, PRESENTER, 60, 0))
-        await _switch(http, centre, PRESENTER)
+        await switch(http, centre, PRESENTER)
         foot = tree.last_url
         watching = [
             await stack.enter_async_context(BareViewer(foot, PROGRAMME)) for _ in range(viewers)
         ]
-        page = await stack.enter_async_context(_listening(f"{foot}/whep/{PROGRAMME}"))
+        page = await stack.enter_async_context(listening(f"{foot}/whep/{PROGRAMME}"))
         for viewer in watching:
             await viewer.receiving(20)
         for number in range(1, times + 1):
@@ -159,7 +116,7 @@ async def _floor(
     tree: Chain,
     http: aiohttp.ClientSession,
     viewers: list[BareViewer],
-    page: Page,
+    page: Listener,
     name: str,
     delay_ms: float,
 ) -> Floor:
@@ -167,22 +124,22 @@ async def _floor(
     lag = Lag()
     watch = asyncio.create_task(lag.watch())
     try:
-        waited = await page.evaluate(_WAITED)
+        waited = await page.buffered()
         tapped, tapped_unix = time.monotonic(), time.time()
         async with asyncio.TaskGroup() as group:
             # The hub's command goes down three lines.
             group.create_task(_raise(http, county, name, "full", (HOPS - 1) * delay_ms / 1000))
-            cut = group.create_task(_switch(http, centre, name))
+            cut = group.create_task(switch(http, centre, name))
         heard = [await _until(_first_loud(v, tapped), "a site is heard") for v in viewers]
-        in_chromium = await _turn(page, tapped_unix, loud=True)
+        in_chromium = await page.turn(tapped_unix, loud=True)
         await asyncio.sleep(0.7)
         muted, muted_unix = time.monotonic(), time.time()
-        await _switch(http, centre, name, muted=True)
-        silent_in_chromium = await _turn(page, muted_unix, loud=False)
+        await switch(http, centre, name, muted=True)
+        silent_in_chromium = await page.turn(muted_unix, loud=False)
         await asyncio.sleep(0.5)
         silent = [_last_loud(v) - muted for v in viewers]
-        waited = [b - a for a, b in zip(waited, await page.evaluate(_WAITED), strict=True)]
-        await _switch(http, centre, PRESENTER)
+        delay_s, samples = [b - a for a, b in zip(waited, await page.buffered(), strict=True)]
+        await switch(http, centre, PRESENTER)
         await _raise(http, county, name, "", 0.0)
     finally:
         watch.cancel()
@@ -196,7 +153,7 @@ async def _floor(
         [round(1000 * at) for at in silent],
         round(in_chromium - 1000 * tapped_unix),
         round(silent_in_chromium - 1000 * muted_unix),
-        round(1000 * waited[0] / max(1, waited[1])),
+        round(1000 * delay_s / max(1, samples)),
         lag.max_ms,
     )
 
@@ -222,18 +179,7 @@ async def _until(look: Callable[[], float | None], what: str) -> float:
     raise AssertionError(f"not within {WITHIN_S:g} s: {what}")
 
 
-async def _turn(page: Page, since_unix_s: float, *, loud: bool) -> float:
-    """When Chromium's sound became loud, or silent: in Unix ms."""
-    for _ in range(round(WITHIN_S / 0.02)):
-        turns: list[Any] = await page.evaluate("window.turns")
-        for at, now in turns:
-            if now is loud and at >= 1000 * since_unix_s:
-                return float(at)
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"Chromium's sound did not become {'loud' if loud else 'silent'}")
-
-
-async def _switch(
+async def switch(
     http: aiohttp.ClientSession, url: str, source: str, *, muted: bool = False
 ) -> dict[str, Any]:
     order = {"source": source, "muted": muted}
@@ -258,20 +204,3 @@ async def _at_county(tree: Chain, site: str) -> None:
             return
         await asyncio.sleep(0.05)
     raise AssertionError(f"{site} did not come to its county")
-
-
-@contextlib.asynccontextmanager
-async def _listening(whep_url: str) -> AsyncIterator[Page]:
-    """A headless Chromium that notes what it hears."""
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--autoplay-policy=no-user-gesture-required", "--no-sandbox"],
-        )
-        page = await browser.new_page()
-        await page.set_content("<video autoplay muted playsinline></video>")
-        await page.evaluate(_LISTEN, whep_url)
-        try:
-            yield page
-        finally:
-            await browser.close()

@@ -8,6 +8,7 @@ from tests.lab.floor import FloorRow
 from tests.lab.kill import FailbackRow, KillRow
 from tests.lab.loss import LossRow
 from tests.lab.soak import SoakRow
+from tests.lab.switch import SwitchRow
 from tests.lab.voters import VotersRow
 
 # Unrepaired share that a chain may leave: (loss per hop up to, bound).
@@ -20,6 +21,8 @@ STALL_BOUNDS = {"SIGKILL": (1000.0, 600.0), "SIGSTOP": (2000.0, 2000.0)}
 
 # From the tap until a site's sound is heard by all, and until it is silent, in the median.
 HEARD_BOUND_MS, SILENT_BOUND_MS = 1000.0, 200.0
+# At a switch: the longest time without a new picture, and without sound.
+FROZEN_BOUND_MS, SOUND_GAP_BOUND_MS = 300.0, 60.0
 
 
 def text(row: object) -> tuple[str, bool]:
@@ -32,6 +35,8 @@ def text(row: object) -> tuple[str, bool]:
         return _failback(row)
     if isinstance(row, FloorRow):
         return _floor(row)
+    if isinstance(row, SwitchRow):
+        return _switch(row)
     if isinstance(row, SoakRow):
         return _soak(row)
     if isinstance(row, ThinRow):
@@ -176,6 +181,36 @@ def _floor(row: FloorRow) -> tuple[str, bool]:
         "",
         f"from tap to heard by all: median {heard:.0f} ms (at most {HEARD_BOUND_MS:g});"
         f" from tap to silence: median {silent:.0f} ms (at most {SILENT_BOUND_MS:g})",
+    ]  # fmt: skip
+    return "\n".join(lines), failed
+
+
+def _switch(row: SwitchRow) -> tuple[str, bool]:
+    frozen = max(max(c.picture_ms, c.shown_ms) for c in row.cuts)
+    gap = max(max(c.skipped_ms, c.silent_ms) for c in row.cuts)
+    broken = row.missing + row.repeated + row.backwards + row.ended + row.not_decoded
+    renegotiated = row.states != ["connecting", "connected"]
+    failed = frozen > FROZEN_BOUND_MS or gap > SOUND_GAP_BOUND_MS or bool(broken) or renegotiated
+    lines = [
+        f"{len(row.cuts)} switches, four nodes, {row.delay_ms:g} ms each way per hop;"
+        f" {row.viewers} viewers and Chromium at the county",
+        "",
+        *_table(
+            ("switch", "waited ms", "no picture", "no sound", "sound skipped",
+             "Chromium: no picture", "silent", "concealed", "lag"),
+            [
+                (c.number, c.waited_ms, c.picture_ms, c.sound_ms, c.skipped_ms, c.shown_ms,
+                 c.silent_ms, c.concealed_ms, c.lag_max_ms)
+                for c in row.cuts
+            ],
+        ),
+        "",
+        f"longest without a new picture {frozen:.0f} ms (at most {FROZEN_BOUND_MS:g};"
+        f" {row.usual_ms:.0f} in Chromium without a switch), without sound {gap:.0f} ms"
+        f" (at most {SOUND_GAP_BOUND_MS:g})",
+        f"packets missing {row.missing}, repeated {row.repeated}, back in time {row.backwards};"
+        f" sessions ended {row.ended}; Chromium: {', '.join(row.states)}, freezes {row.freezes},"
+        f" keyframes asked {row.plis}, pictures not decoded {row.not_decoded}",
     ]  # fmt: skip
     return "\n".join(lines), failed
 
