@@ -156,3 +156,14 @@ def test_siblings_do_not_try_in_step(draws: list[float]) -> None:
         wait = backoff.wait_s(draw)
         assert 0.75 * backoff.first_s <= wait <= 1.25 * backoff.longest_s
     assert tree.Backoff().wait_s(0.0) < tree.Backoff().wait_s(1.0)
+
+
+def test_a_publisher_may_ask_to_be_kept_and_a_node_may_say_that_it_is_on_air() -> None:
+    """Neither may say the other's word, and nobody anything else."""
+    assert tree.check_push("", from_node=False) == ""
+    assert tree.check_push("on-demand", from_node=False) == "on-demand"
+    assert tree.check_push("on-air", from_node=True) == "on-air"
+    for header, from_node in (("on-air", False), ("on-demand", True), ("yes", False)):
+        with pytest.raises(Refused, match="Terrace-Push") as refused:
+            tree.check_push(header, from_node=from_node)
+        assert refused.value.status == 400
