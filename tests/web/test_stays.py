@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+from types import SimpleNamespace
+from typing import Any
 
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from relay.access import Access
 from web import stays
 from web.stays import Seen, StayBook, attendee_of, occurrence_of
 
@@ -80,3 +87,37 @@ def test_a_node_holds_a_bounded_number_and_counts_what_is_lost(
     book = StayBook(NODE)
     book.look([seen("a"), seen("b"), seen("c")], 1000.0)
     assert (len(book.due(1000.0)), book.lost) == (2, 1)
+
+
+class Uplink:
+    """A line to a parent that is one of this test."""
+
+    def __init__(self, url: str, http: aiohttp.ClientSession) -> None:
+        self.url, self.http = url, http
+
+    def headers(self, _path: tuple[str, ...]) -> dict[str, str]:
+        return {"Authorization": "Bearer up"}
+
+
+@pytest.mark.parametrize("path", [stays.PATH, stays.COUNTS])
+async def test_a_node_in_between_takes_reports_up_where_they_are_meant_for(path: str) -> None:
+    """With its own token, and the parent's answer comes back down as it is."""
+    got: list[tuple[str, str, bytes]] = []
+
+    async def take(request: web.Request) -> web.Response:
+        body = await request.read()
+        got.append((request.path, request.headers["Authorization"], body))
+        return web.json_response({"kept": 0, "unknown": ["a"]})
+
+    parent, between = web.Application(), web.Application()
+    parent.router.add_post("/{path:.*}", take)
+    async with TestServer(parent) as above, aiohttp.ClientSession() as http:
+        line = SimpleNamespace(uplink=Uplink(str(above.make_url("")).rstrip("/"), http))
+        parents = SimpleNamespace(in_order=lambda _now: [line])
+        config = SimpleNamespace(access=Access.open_mode())
+        node: Any = SimpleNamespace(id=NODE, parents=parents, config=config)
+        stays.add_passing_on(between, node)
+        async with TestClient(TestServer(between)) as below:
+            answer = await below.post(path, data=b'{"reports": []}')
+            assert (answer.status, await answer.json()) == (200, {"kept": 0, "unknown": ["a"]})
+    assert got == [(path, "Bearer up", b'{"reports": []}')]

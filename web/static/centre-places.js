@@ -36,7 +36,11 @@ async function row(one) {
   pick.type = "button";
   pick.setAttribute("aria-current", String(one.id === place?.id));
   pick.dataset.place = String(one.id);
-  pick.addEventListener("click", () => show(one));
+  pick.addEventListener("click", async () => {
+    await show(one);
+    // On a phone the form is below the list.
+    byId("one").scrollIntoView({ block: "nearest" });
+  });
   return html("li", "", "", pick);
 }
 
