@@ -53,7 +53,7 @@ OTHER_VARIABLES = frozenset(
     }
 )
 
-AT_WORK = frozenset({("relay", "recordings"), ("library", "folder")})
+AT_WORK = frozenset({("relay", "recordings"), ("library", "folder"), ("centre", "slides")})
 """Settings whose path starts at the working folder, wherever it was given."""
 
 LISTS_IN_WORDS = {
