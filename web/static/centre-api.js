@@ -12,15 +12,17 @@ export function keep(session) {
  * Ask the API.
  *
  * @param {string} path  under /api
- * @param {{method?: string, body?: object, csv?: Blob, file?: Blob, signal?: AbortSignal}} how  csv,
- *   file: what is sent in place of a body, as text/csv and as what it says it is
+ * @param {{method?: string, body?: object, csv?: Blob, file?: Blob, bearer?: string,
+ *   signal?: AbortSignal}} how  csv, file: what is sent in place of a body, as text/csv and as what
+ *   it says it is; bearer: a token in place of the session
  * @returns {Promise<{status: number, body: any, sentence: string, field: string}>}  status 0: no
  *   answer; sentence: the centre's own words when it refuses
  */
-export async function call(path, { method = "GET", body, csv, file, signal } = {}) {
+export async function call(path, { method = "GET", body, csv, file, bearer = "", signal } = {}) {
   const headers = csrf && method !== "GET" ? { "X-CSRF-Token": csrf } : {};
   if (body !== undefined) headers["Content-Type"] = "application/json";
   if (csv !== undefined) headers["Content-Type"] = "text/csv";
+  if (bearer) headers.Authorization = `Bearer ${bearer}`;
   if (file !== undefined) headers["Content-Type"] = file.type;
   try {
     const response = await fetch(path, {

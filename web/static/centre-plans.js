@@ -135,7 +135,7 @@ let file = null;
 async function send(isTrial) {
   if (!file || !unit) return byId("file").focus();
   const query = { unit_id: unit.id, kind: byId("kind").value, dry_run: isTrial ? 1 : 0 };
-  const answer = await ask(asked("/api/series/import", query), { method: "POST", file: new Blob([file], { type: "text/calendar" }) });
+  const answer = await ask(asked(`/api/series/import`, query), { method: "POST", file: new Blob([file], { type: "text/calendar" }) });
   const saved = answer.body?.saved ?? [];
   const skipped = answer.body?.skipped ?? [];
   const isDone = answer.status === 200;

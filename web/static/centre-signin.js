@@ -3,11 +3,11 @@
 import { asked, call } from "./centre-api.js";
 import { byId, has, setText, t } from "./page.js";
 
-/** Where to go: a path of the centre and nothing else, whatever the address says. */
+/** Where to go: a page of the centre or of a room and nothing else, whatever the address says. */
 function onward() {
   const next = new URLSearchParams(location.search).get("next") ?? "";
   const address = new URL(next || "/centre", location.origin);
-  const isOurs = address.origin === location.origin && /^\/centre(\/|$)/.test(address.pathname);
+  const isOurs = address.origin === location.origin && /^\/(centre|room)(\/|$)/.test(address.pathname);
   return isOurs ? address.pathname + address.search : "/centre";
 }
 

@@ -31,6 +31,8 @@ export class LivePicture {
   lostMs = 0;
   framesDecoded = 0;
   soundIsBlocked = false;
+  /** When a frame was decoded last, performance.now(). */
+  movedMs = 0;
 
   #video;
   #still;
@@ -74,6 +76,11 @@ export class LivePicture {
   /** Whether there is something to see: the picture itself, or its last one for a moment. */
   shows(nowMs = performance.now()) {
     return this.state === "playing" || (this.state === "still" && nowMs - this.lostMs < STILL_MS);
+  }
+
+  /** Whether the picture stands still although the line does not: only the sound gets through. */
+  stands(nowMs = performance.now()) {
+    return this.state === "playing" && nowMs - this.movedMs > NO_PICTURE_AFTER_MS;
   }
 
   /** Be in the class at `whep`; called again and again. */
@@ -211,6 +218,7 @@ export class LivePicture {
 
       if (sample.framesDecoded > (before?.framesDecoded ?? 0)) {
         this.framesDecoded += sample.framesDecoded - (before?.framesDecoded ?? 0);
+        this.movedMs = now;
         this.reason = this.says = "";
         good();
         this.#set("playing");

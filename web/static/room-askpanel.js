@@ -110,7 +110,7 @@ export class VotePanel {
     ]);
     setText(byId("vote-end").querySelector("span"), t(one.open ? "room.console.vote.end" : "room.console.vote.away"));
     byId("vote-csv").hidden = one.open;
-    byId("vote-csv").href = `${BASE}/ballots/${one.id}.csv`;
+    byId("vote-csv").href = `${BASE}/ballots/${one.id}/result.csv`;
   }
 
   tick() {

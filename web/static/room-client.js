@@ -21,7 +21,7 @@ export function newName() {
 }
 
 /** What this browser keeps, null where it has none or may keep nothing. */
-function kept(key) {
+export function kept(key) {
   try {
     return localStorage.getItem(key);
   } catch {
@@ -29,7 +29,8 @@ function kept(key) {
   }
 }
 
-function keep(key, value) {
+/** Have this browser keep something. */
+export function keep(key, value) {
   try {
     localStorage.setItem(key, value);
   } catch {
@@ -88,6 +89,11 @@ export class RoomClient {
     } catch {
       this.#receipts = {};
     }
+  }
+
+  /** Who this page is in the room. */
+  get as() {
+    return this.#as;
   }
 
   /** The node's clock, seconds since 1970. */

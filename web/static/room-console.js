@@ -81,7 +81,7 @@ function tellWanted() {
   const told = JSON.stringify(sources);
   if (told === wantedTold) return;
   wantedTold = told;
-  desk.tell("PUT", "wanted", { sources });
+  desk.tell("PUT", "wanted", sources);
 }
 
 function drawMonitors() {

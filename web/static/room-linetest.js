@@ -4,10 +4,12 @@
  */
 
 import { bitrate, milliseconds, number, t, token } from "./page.js";
+import { TEST_BOUNDS } from "./room-view.js";
 import { LossWindow } from "./stats.js";
 import { open, receiver } from "./whip.js";
 
 const LISTEN_MS = 6000;
+const HEAR_MS = 10_000;
 const EVERY_MS = 250;
 const SENDING_WITHIN_MS = 12_000;
 const TONE_MS = 1500;
@@ -88,7 +90,7 @@ async function playBack(stream, sender) {
 
 async function hears(measureSound, levelWord) {
   let best = "none";
-  for (const end = performance.now() + LISTEN_MS; performance.now() < end && best === "none";) {
+  for (const end = performance.now() + HEAR_MS; performance.now() < end && best === "none";) {
     const now = measureSound();
     if (now) best = levelWord(now.levelDb, now.peakDb);
     await pause(100);
@@ -102,9 +104,10 @@ async function hears(measureSound, levelWord) {
  * @param {{sender: import("./room-sender.js").Sender, stream: string, hasCamera: () => boolean,
  *          measureSound: () => {levelDb: number, peakDb: number}|null,
  *          levelWord: (level: number, peak: number) => string,
- *          askSpeaker: (withinMs: number) => Promise<boolean>}} site
+ *          askSpeaker: (withinMs: number) => Promise<boolean>, mostBps: number}} site
+ *   mostBps: what the chosen picture takes at most
  */
-export async function lineTest({ sender, stream, hasCamera, measureSound, levelWord, askSpeaker }) {
+export async function lineTest({ sender, stream, hasCamera, measureSound, levelWord, askSpeaker, mostBps }) {
   for (const end = performance.now() + SENDING_WITHIN_MS; performance.now() < end && sender.state !== "up";) {
     await pause(200);
   }
@@ -113,11 +116,15 @@ export async function lineTest({ sender, stream, hasCamera, measureSound, levelW
     hears(measureSound, levelWord),
     tone().then(() => askSpeaker(SPEAKER_WITHIN_MS), () => false),
   ]);
+  // A small picture never asks for more, so that the line seems no wider than it: nothing is known
+  // of a line that carries all of what it was given.
+  const isFilled = back !== null && back.rate !== null && back.rate >= 0.75 * mostBps;
+  const rate = isFilled && mostBps < TEST_BOUNDS.uplinkBps ? null : (back?.rate ?? null);
   const whole = (value) => (value === null || value === undefined ? null : Math.round(value));
   return {
     camera: hasCamera(), microphone, speaker,
     // Nothing that came back is a line that carries nothing.
-    uplink_bps: back ? whole(back.rate) : 0, delay_ms: whole(back?.trip),
+    uplink_bps: back ? whole(rate) : 0, delay_ms: whole(back?.trip),
     loss: (back?.lossPercent ?? null) === null ? null : back.lossPercent / 100, skew_ms: whole(back?.skew),
   };
 }

@@ -49,6 +49,11 @@ export class Picture {
     return ["playing", "soundonly", "still"].includes(this.#live.state);
   }
 
+  /** Whether only the sound gets through just now. */
+  get stands() {
+    return this.#live.stands();
+  }
+
   get reason() {
     return this.#live.reason;
   }

@@ -3,7 +3,7 @@
 import { html, icon, replaceIfChanged, svg } from "./drawing.js";
 import { byId, nodeName, number, setIcon, setText, t, tn } from "./page.js";
 import {
-  clockWords, isOn, isOver, leader, nameOf, pageNow, seconds, shares, siteOf, unitOf,
+  clockWords, isOn, isOver, leader, nameOf, pageAt, pageNow, seconds, shares, siteOf, unitOf,
 } from "./room-view.js";
 
 const lang = document.documentElement.lang;
@@ -64,6 +64,7 @@ export function drawPlate(state) {
 /** The words in place of a programme that cannot be seen. */
 export function drawCurtain(state, picture) {
   byId("programme-box").dataset.on = picture.isThere ? "yes" : "no";
+  byId("stands").hidden = !picture.stands;
   if (picture.isThere) return;
   const kind = isOver(state) ? "over" : !state.meeting || (!isOn(state) && !state.programme?.source) ? "before"
     : picture.reason === "absent" || state.programme?.lost ? "waiting"
@@ -80,10 +81,10 @@ export function drawCurtain(state, picture) {
 const shown = { sha256: "", address: "" };
 
 /** Fetch a page of a deck; its address as an object, "" if it is not there. */
-export async function pagePicture(sha256, bearer) {
+export async function pagePicture(sha256, bearer, query = "") {
   try {
     const headers = bearer ? { Authorization: `Bearer ${bearer}` } : {};
-    const response = await fetch(`/room/files/${sha256}`, { headers });
+    const response = await fetch(`/room/files/${sha256}${query}`, { headers });
     return response.ok ? URL.createObjectURL(await response.blob()) : "";
   } catch {
     return "";
@@ -108,7 +109,14 @@ export async function drawSlide(state, bearer) {
   const words = t("room.slide", { n: number(page.number), of: number(page.of) });
   byId("slide").alt = words;
   if (byId("slide-words")) setText(byId("slide-words"), words);
-  return undefined;
+  return lookAhead(state, bearer);
+}
+
+/** Have the next page come to this node while nobody waits for it; the next flip finds it there. */
+async function lookAhead(state, bearer) {
+  const { deck, page } = state.slides ?? {};
+  const next = pageAt(state, deck, page + 1);
+  if (next) URL.revokeObjectURL(await pagePicture(next.sha256, bearer, "?ahead=1"));
 }
 
 /* ---- polls and ballots ---- */

@@ -3,7 +3,7 @@
 import { Line, failure, pause } from "./line.js";
 import { ask, streamIn, token } from "./page.js";
 import { sent } from "./stats.js";
-import { ended, open, sender } from "./whip.js";
+import { ended, layers, open, sender } from "./whip.js";
 
 const SAMPLE_EVERY_S = 1;
 const CONNECT_WITHIN_MS = 10_000;
@@ -72,6 +72,23 @@ export class Sender {
   async replace(kind, track) {
     const found = this.#pc?.getTransceivers().find(({ receiver }) => receiver.track.kind === kind);
     await found?.sender.replaceTrack(track);
+  }
+
+  /** A larger or smaller picture; other layers need another session. */
+  async resize() {
+    const wanted = layers(this.#what().maxBitrateBps);
+    const picture = this.#pc?.getTransceivers().find(({ receiver }) => receiver.track.kind === "video");
+    if (!picture) return;
+    const parameters = picture.sender.getParameters();
+    if (parameters.encodings.length !== wanted.length) {
+      this.stop();
+      this.start();
+      return;
+    }
+    parameters.encodings.forEach((one, index) => {
+      one.maxBitrate = wanted[index].maxBitrate;
+    });
+    await picture.sender.setParameters(parameters);
   }
 
   #set(state, failed = null, seconds = 0) {

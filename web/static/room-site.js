@@ -7,7 +7,7 @@ import { levelWord, obstacle, permitted } from "./capture.js";
 import { html, replaceIfChanged } from "./drawing.js";
 import { showLevel } from "./level.js";
 import { Ballots } from "./room-ballot.js";
-import { RoomClient } from "./room-client.js";
+import { RoomClient, keep, kept } from "./room-client.js";
 import { lineTest, testRows } from "./room-linetest.js";
 import { Ears, Picture, Wall } from "./room-media.js";
 import {
@@ -27,6 +27,8 @@ const site = Number(asked.get("site")) || null;
 const role = ["presenter", "second", "screen"].includes(asked.get("as")) ? asked.get("as") : "";
 const mine = role || (site ? siteSource(site) : "");
 const person = Number(asked.get("person")) || null;
+// A room's line is as thin tomorrow as today.
+const SIZE_KEY = "terrace.room.size";
 const ON_DEMAND = { "Terrace-Push": "on-demand" };
 
 let view = "green";
@@ -202,7 +204,7 @@ async function runTest() {
     await attempt(takeAll);
     test = await lineTest({
       sender, stream: streamOf(room, mine), hasCamera: () => picture() !== null,
-      measureSound: () => sound.measure(), levelWord, askSpeaker,
+      measureSound: () => sound.measure(), levelWord, askSpeaker, mostBps: size().bitrateBps,
     });
     client.lineTest(test);
   } finally {
@@ -248,7 +250,6 @@ function take(next) {
   for (const button of byId("views").querySelectorAll("button")) {
     button.setAttribute("aria-pressed", String(button.dataset.view === view));
   }
-  byId("hand-card").scrollIntoView?.({ block: "nearest" });
   draw();
 }
 
@@ -321,7 +322,13 @@ byId("chat-form").addEventListener("submit", (event) => {
   setText(byId("chat-hint"), t("room.chat.sent"));
 });
 byId("test-start").addEventListener("click", runTest);
-byId("size").addEventListener("change", () => attempt(resizeCamera));
+byId("size").addEventListener("change", () => {
+  keep(SIZE_KEY, byId("size").value);
+  attempt(async () => {
+    await resizeCamera();
+    await sender.resize();
+  });
+});
 byId("tap").addEventListener("click", () => {
   programme.allowSound();
   heard.allowSound();
@@ -374,7 +381,7 @@ async function begin() {
   setInterval(() => {
     drawClock(client);
     drawToday();
-    if (handUp) draw();
+    draw();
   }, 1000);
   draw();
   if (cannot === "unneeded") return;
@@ -383,6 +390,8 @@ async function begin() {
     for (const control of document.querySelectorAll("#sources :is(input, select, button), #turn-on")) control.disabled = true;
     return;
   }
+  const before = kept(SIZE_KEY);
+  if ([...byId("size").options].some(({ value }) => value === before)) byId("size").value = before;
   showLevel();
   navigator.mediaDevices.addEventListener("devicechange", listDevices);
   await listDevices();

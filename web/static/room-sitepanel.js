@@ -25,8 +25,8 @@ export class RollPanel {
     this.#desk = desk;
     this.#client = client;
     byId("roll-start").addEventListener("click", async () => {
-      await desk.tell("POST", "rollcall", { unit_ids: [] });
-      this.#next();
+      const { isDone } = await desk.tell("POST", "rollcall", { unit_ids: [] });
+      if (isDone) this.#next();
     });
     for (const presence of Object.keys(PRESENCES)) byId(`roll-${presence}`).addEventListener("click", () => this.#mark(presence));
     byId("roll-next").addEventListener("click", () => this.#next());
