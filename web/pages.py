@@ -235,6 +235,7 @@ def json_for_script(value: object) -> Markup:
     return Markup(text.translate(_UNSAFE_IN_SCRIPT))  # noqa: S704  escaped by the line above
 
 
+@functools.cache
 def load_locales(folder: Path = HERE / "locale") -> dict[str, dict[str, str]]:
     """Read the strings of every language: code -> key -> text."""
     return {
@@ -243,6 +244,7 @@ def load_locales(folder: Path = HERE / "locale") -> dict[str, dict[str, str]]:
     }
 
 
+@functools.cache
 def load_static(folder: Path = HERE / "static") -> dict[str, Document]:
     """Read the static files, by file name."""
     documents = {}
@@ -258,6 +260,20 @@ def load_static(folder: Path = HERE / "static") -> dict[str, Document]:
     return documents
 
 
+@functools.cache
+def load_templates() -> dict[str, jinja2.Template]:
+    """Compile the pages' templates, by page: 0.2 s, so once in a process."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        auto_reload=False,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return {page: environment.get_template(f"{page}.html") for page in TEMPLATES}
+
+
 class Pages:
     """Renders and serves the pages of one node."""
 
@@ -268,15 +284,7 @@ class Pages:
         self._static = load_static()
         every_tag = "".join(document.etag for document in self._static.values())
         self._version = hashlib.sha256(every_tag.encode()).hexdigest()[:12]
-        environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(HERE / "templates"),
-            autoescape=True,
-            auto_reload=False,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._templates = {page: environment.get_template(f"{page}.html") for page in TEMPLATES}
+        self._templates = load_templates()
         self._page = functools.lru_cache(RENDERED_PAGES)(self._render)
 
     def _render(self, page: str, language: str, stream: str, status: int = 200) -> Document:

@@ -8,6 +8,7 @@ token of its session and come from a page of this origin.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -58,10 +59,16 @@ class NotDone(Exception):
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
 
+@functools.cache
+def _writer(answer: Any) -> TypeAdapter[Any]:
+    """Writes answers of a type as JSON: one for all routes that answer it."""
+    return TypeAdapter(answer)
+
+
 def door(centre: Centre, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """The aiohttp handler of a row."""
     plain = isinstance(route.answer, Raw | Redirect) or route.answer is None
-    adapter = None if plain else TypeAdapter(route.answer)
+    adapter = None if plain else _writer(route.answer)
 
     async def enter(request: web.Request) -> web.StreamResponse:
         try:
