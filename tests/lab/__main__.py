@@ -1,4 +1,4 @@
-"""Bad lines, dying nodes, crowds: `python -m tests.lab loss|kill|failback|soak|thin|county|...`."""
+"""Bad lines, dying nodes, crowds: `python -m tests.lab loss|kill|failback|soak|thin|class|...`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.lab import distribution, report
+from tests.lab.classkill import class_kills
 from tests.lab.floor import floor
 from tests.lab.kill import failback, kill
 from tests.lab.line import Conditions
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     _thin_arguments(_command(commands, "thin", "a course over a bad line to a station", _thin))
     _county_arguments(_command(commands, "county", "thirty stations want the same course", _county))
     _size_arguments(_command(commands, "village", "a course from the box next door", _village))
+    _class_arguments(_command(commands, "class", "a class whose processes die", _class))
     _voters_arguments(_command(commands, "voters", "a crowd answers one question", _voters))
     return parser
 
@@ -213,6 +215,14 @@ async def _village(arguments: argparse.Namespace) -> object:
 
 def _size(arguments: argparse.Namespace) -> tuple[int, int]:
     return arguments.segments, arguments.segment_bytes
+
+
+def _class_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--kills", type=int, default=10, help="of recorder, node, library (10)")
+
+
+async def _class(arguments: argparse.Namespace) -> object:
+    return await class_kills(arguments.kills, arguments.seed, _say)
 
 
 def _voters_arguments(parser: argparse.ArgumentParser) -> None:

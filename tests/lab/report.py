@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from media.cutter import SEGMENT_MAX_S
 from tests.lab.browser import Played
+from tests.lab.classkill import ClassRow
 from tests.lab.distribution import CountyRow, LanRow, ThinRow
 from tests.lab.floor import FloorRow
 from tests.lab.kill import FailbackRow, KillRow
@@ -16,6 +18,9 @@ LOSS_BOUNDS = ((0.05, 0.001), (0.10, 0.005))
 # Of a course, what may be fetched twice; of a line, what stations together must get of it; of a
 # course, what the second box of a village must take from the first.
 TWICE_BOUND, LINE_SHARE_BOUND, NEIGHBOUR_BOUND = 0.03, 0.9, 0.95
+# Of a recording, what one death may take of what had come: the segment that was being written, and
+# what was on its way through the cutter.
+SEGMENT_BOUND_S = SEGMENT_MAX_S + 1.0
 # The longest stall of any viewer, and the median, in milliseconds, by signal.
 STALL_BOUNDS = {"SIGKILL": (1000.0, 600.0), "SIGSTOP": (2000.0, 2000.0)}
 
@@ -47,6 +52,8 @@ def text(row: object) -> tuple[str, bool]:
         return _lan(row)
     if isinstance(row, VotersRow):
         return _voters(row)
+    if isinstance(row, ClassRow):
+        return _class(row)
     raise TypeError(f"no table for {type(row).__name__}")
 
 
@@ -273,6 +280,28 @@ def _thin(row: ThinRow) -> tuple[str, bool]:
         f"fetched twice: {100 * row.twice_share:.2f} % (at most {100 * TWICE_BOUND:g} %)",
         f"frames on the line: {row.line_bytes} bytes, {row.line_bytes / row.course_bytes:.3f} of"
         f" the course; {8 * row.course_bytes / row.busy_s / 1000:.0f} kbit/s of body",
+    ]
+    return "\n".join(lines), failed
+
+
+def _class(row: ClassRow) -> tuple[str, bool]:
+    worst = max((one.segment_s for one in row.deaths), default=0.0)
+    failed = bool(row.changed or row.lacking) or worst > SEGMENT_BOUND_S
+    failed = failed or not row.pictures or abs(row.course_s - row.recorded_s) > 0.1
+    lines = [
+        *_table(
+            ("death", "of", "lost of the segment s", "nothing came then s"),
+            [
+                (number, one.what, one.segment_s or "-", one.away_s or "-")
+                for number, one in enumerate(row.deaths, 1)
+            ],
+        ),
+        "",
+        f"{row.segments} segments were finished at some death: {row.changed} of them changed or"
+        f" gone; of their {row.pictures} pictures {row.lacking} are not in the course",
+        f"recorded {row.recorded_s:.1f} s, course {row.course_s:.1f} s, which lists"
+        f" {row.marked_s:.1f} s as missing; worst loss of a segment {worst:.2f} s"
+        f" (at most {SEGMENT_BOUND_S:g})",
     ]
     return "\n".join(lines), failed
 
