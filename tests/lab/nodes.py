@@ -17,7 +17,7 @@ from typing import Any
 from tests.bench.signalling import Client, HttpError
 from tests.lab.proxy import ROOT
 
-_START_TIMEOUT_S = 20.0
+_START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 5.0
 
 

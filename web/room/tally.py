@@ -57,6 +57,11 @@ def node_of(incarnation: str) -> str:
     return incarnation.partition(".")[0]
 
 
+def generation_of(incarnation: str) -> int:
+    """Which of its node's incarnations this is, from 0."""
+    return int(incarnation.partition(".")[2] or 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """The report of an incarnation that holds an answer. n: from 1, 0 is not known."""
@@ -329,6 +334,9 @@ class Count:
         self.options = options
         self.sums: dict[str, Sum] = {}
         self.closed: dict[str, Closed] = {}
+        # (Node, seat) -> its claims, the oldest first: when, of which generation, by whom.
+        self._claimed: dict[tuple[str, str], list[tuple[int, int, str]]] = {}
+        self._claims = 0
         self._waiting: dict[tuple[str, str], _Waiting] = {}
         self._closed_at_s: dict[str, float] = {}
 
@@ -410,6 +418,7 @@ class Count:
     ) -> Verdict | None:
         claim = waiting.claim
         seat, incarnation, n = claim.seat, claim.incarnation, claim.n
+        since = 0
         for _ in range(MOST_STEPS):
             known = self.sums.get(incarnation)
             k = 0 if known is None else known.n
@@ -423,13 +432,33 @@ class Count:
                 incarnation, k, n, waiting, now, seen_s, shut
             ):
                 return None
-            closed = self.closed[incarnation]
-            holder = closed.claimed.get(seat)
-            if holder is None and not closed.resumed:
-                closed.claimed[seat] = claim.asker
+            found = self._holder(seat, incarnation, since)
+            if found is not None:
+                since, incarnation = found
+            elif self.closed[incarnation].resumed:
+                incarnation = self.closed[incarnation].resumed
+            else:
+                self._claim(seat, incarnation, claim.asker)
                 return Verdict(seat, claim.asker, claim.turn, None)
-            incarnation, n = holder or closed.resumed, 0
+            n = 0
         return None
+
+    def _claim(self, seat: str, incarnation: str, asker: str) -> None:
+        self.closed[incarnation].claimed[seat] = asker
+        self._claims += 1
+        claim = (self._claims, generation_of(incarnation), asker)
+        self._claimed.setdefault((node_of(incarnation), seat), []).append(claim)
+
+    def _holder(self, seat: str, incarnation: str, since: int) -> tuple[int, str] | None:
+        """Who claimed a seat of this incarnation, or of one before it that it went on with.
+
+        A node may have gone on with a seat before it heard of the claim, and have given a receipt
+        for that. Only a claim after `since` leads on: the earlier ones led here.
+        """
+        claims = self._claimed.get((node_of(incarnation), seat), ())
+        generation = generation_of(incarnation)
+        found = [(when, by) for when, of, by in claims if when > since and of <= generation]
+        return max(found, default=None)
 
     def _close(
         self,
