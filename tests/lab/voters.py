@@ -186,6 +186,7 @@ async def _settle(
 ) -> None:
     """Wait until all is counted, or for SETTLE_S; then see that it stays so."""
     deadline = time.monotonic() + SETTLE_S
+    spoken = 0.0
     while True:
         told = [await load.figures() for load in loads]
         figures = await root.figures()
@@ -196,6 +197,10 @@ async def _settle(
         )
         if row.counts == row.expected and not row.exact_s:
             row.exact_s = round(time.monotonic() - opened, 1)
+        if time.monotonic() > spoken + 5.0:
+            spoken = time.monotonic()
+            there, got = (sum(one[name] for one in told) for name in ("connected", "counted"))
+            say(f"after {spoken - opened:.0f} s {there} are connected, {got} have a receipt")
         if (done and row.exact_s) or time.monotonic() > deadline:
             break
         await asyncio.sleep(0.5)
