@@ -47,6 +47,9 @@ SOME_LOST: Final = 0.06
 QUEUE_S: Final = 0.25
 # The only picture is left when its line has been too thin for this long.
 THIN_S: Final = 0.7
+# A layer just above what the line carries fills the queue slowly: nothing larger is tried
+# meanwhile.
+FILLING_S: Final = 0.1
 # A queue from before a change of layer takes its time to run empty.
 DRAIN_S: Final = 1.5
 # One that is so for less than this was a machine that stood still for a moment, here or there.
@@ -121,6 +124,7 @@ class Line:
     fell_s: float = -1e9
     first_fell_s: float = -1e9
     reported_s: float = -1e9
+    rtt_s: float = 0.0
     shortest_s: float = 1e9
     _took_s: float = -1e9
     _long_since_s: float = 1e9
@@ -148,7 +152,7 @@ class Line:
             self._long_since_s = 1e9
         else:
             self._long_since_s = min(now, self._long_since_s)
-        self._took_s = now
+        self.rtt_s, self._took_s = rtt_s, now
         return self._long_since_s == now
 
     def full(self, since_s: float, now: float) -> bool:
@@ -177,6 +181,11 @@ class Line:
     def queued(self) -> bool:
         """Whether packets wait in a queue before the viewer."""
         return self._took_s - self._long_since_s >= QUEUE_HOLDS_S
+
+    @property
+    def filling(self) -> bool:
+        """Whether the last round trip was long enough to try nothing larger now."""
+        return self.rtt_s > self.shortest_s + FILLING_S
 
     @property
     def delayed(self) -> bool:
@@ -272,7 +281,7 @@ class Chooser:
     def _may_climb(self, line: Line, rates: Sequence[float], audio_bps: float, now: float) -> bool:
         need = audio_bps + (rates[self.current] if self.current >= 0 else 0.0)
         room = line.remb_bps >= ROOM * need
-        if line.lost > (MUCH_LOST if room else SOME_LOST) or line.queued:
+        if line.lost > (MUCH_LOST if room else SOME_LOST) or line.filling:
             return False
         if self.current == AUDIO_ONLY and line.remb_bps and not room:
             return False

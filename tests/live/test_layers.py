@@ -151,9 +151,9 @@ async def test_a_county_of_thin_lines_takes_the_low_layer_only(tmp_path: Path) -
             lost = later["packetsLost"] - sound["packetsLost"]
             heard = later["packetsReceived"] - sound["packetsReceived"]
             print(f"down after {took:.1f} s, up after {back:.1f} s, sound {lost} of {heard} lost")  # noqa: T201
-            # What the narrow line drops in the moment before the layer is left, and on a busy
-            # machine the moment is longer.
-            assert lost <= 0.06 * heard
+            # What the narrow line drops between its first sign of being full and the picture's
+            # making room; on a busy machine 9 of 522 were seen.
+            assert lost <= 0.03 * heard
             for node in (centre, county):
                 totals = (await node.get())["totals"]
                 assert (totals["errors"], totals["protect_failed"]) == (0, 0)

@@ -143,6 +143,18 @@ def test_one_fall_of_the_estimate_alone_is_not_believed() -> None:
     assert chooser.choose(line, RATES, SOUND, 12.5) == 0
 
 
+def test_nothing_larger_is_tried_while_a_queue_fills() -> None:
+    """A layer a little too large for the line shows no loss for seconds."""
+    line, chooser = Line(), Chooser(0.0, current=1)
+    line.estimated(5_000_000, 1.0)
+    line.took(0.02, 1.0)
+    for now in (3.0, 4.0, 5.0):
+        line.took(0.15, now)
+        assert chooser.choose(line, RATES, SOUND, now) == 1
+    line.took(0.03, 6.0)
+    assert chooser.choose(line, RATES, SOUND, 6.0) == 2
+
+
 def test_a_layer_that_disappears_is_left() -> None:
     chooser = Chooser(0.0, current=2)
     assert chooser.choose(Line(), RATES[:2], SOUND, 0.1) == 1
