@@ -10,13 +10,13 @@ import sys
 import time
 from pathlib import Path
 
-from tests.bench import courses, machine, recording, renditions, runs
+from tests.bench import courses, machine, recording, renditions, runs, workers
 from tests.bench.dtls import PROFILES
 from tests.bench.node import NodeError
 from tests.bench.report import Report
 from tests.bench.source import Cut
 
-_PARTS = ("fanout", "joins", "hops", "recording", "courses", "renditions")
+_PARTS = ("fanout", "joins", "hops", "workers", "recording", "courses", "renditions")
 
 
 def main() -> int:
@@ -56,6 +56,8 @@ async def _measure(parts: tuple[str, ...], options: runs.Options, report: Report
         report.storm = await runs.storm(options, _say)
     if "hops" in parts:
         report.hops = await runs.hops(options, _say)
+    if "workers" in parts:
+        report.workers = await workers.workers(options, _say)
     if "recording" in parts:
         report.recording = await recording.recording(options, _say)
     if "renditions" in parts:

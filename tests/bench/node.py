@@ -1,6 +1,7 @@
 """The node under test: a real `terrace relay` process on this machine, pinned to one core."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -26,9 +27,20 @@ class NodeError(Exception):
 class Node:
     """One running node. Use as `async with`."""
 
-    def __init__(self, core: int, parent: "Node | None" = None, *, parent_url: str = "") -> None:
-        """`parent`: the node above, for a chain; or `parent_url`, of something else."""
-        self.port = _free_port()
+    def __init__(
+        self,
+        core: int,
+        parent: "Node | None" = None,
+        *,
+        parent_url: str = "",
+        workers: int = 1,
+    ) -> None:
+        """`parent`: the node above, for a chain; or `parent_url`, of something else.
+
+        `workers`: processes that the node is made of, all of them on its one core.
+        """
+        self.port = _free_port(workers)
+        self._workers = workers
         self.url = f"http://127.0.0.1:{self.port}"
         self._core = core
         self._parent_url = parent.url if parent is not None else parent_url
@@ -66,6 +78,8 @@ class Node:
         command += ["--host", "127.0.0.1", "--name", f"bench-{self.port}"]
         if self._parent_url:
             command += ["--parent", self._parent_url]
+        if self._workers > 1:
+            command += ["--workers", str(self._workers)]
         # An empty folder and no TERRACE_ variables: settings of this machine must not get in.
         environment = {k: v for k, v in os.environ.items() if not k.startswith("TERRACE_")}
         environment["PYTHONPATH"] = str(ROOT)
@@ -118,14 +132,18 @@ class Node:
         self._folder.cleanup()
 
 
-def _free_port() -> int:
-    """A number that is free for TCP and UDP now."""
+def _free_port(count: int = 1) -> int:
+    """A number that is free for TCP and UDP now, and so are those after it."""
     while True:
-        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            tcp.bind(("127.0.0.1", 0))
-            port: int = tcp.getsockname()[1]
+        with contextlib.ExitStack() as stack:
+            first = 0
             try:
-                udp.bind(("127.0.0.1", port))
-            except OSError:
+                for index in range(count):
+                    tcp = stack.enter_context(socket.socket())
+                    udp = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+                    tcp.bind(("127.0.0.1", first + index if index else 0))
+                    first = first or tcp.getsockname()[1]
+                    udp.bind(("127.0.0.1", first + index))
+            except (OSError, OverflowError):
                 continue
-            return port
+            return first

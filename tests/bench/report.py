@@ -10,6 +10,7 @@ from tests.bench.machine import Machine
 from tests.bench.recording import RecordingRow
 from tests.bench.renditions import RenditionRow
 from tests.bench.runs import USABLE_CORE, FanoutRow, HopRow, JoinRow, Options, StormRow
+from tests.bench.workers import WorkersRow
 
 
 @dataclass(slots=True)
@@ -23,6 +24,7 @@ class Report:
     joins: JoinRow | None = None
     storm: StormRow | None = None
     hops: list[HopRow] = field(default_factory=list)
+    workers: WorkersRow | None = None
     recording: list[RecordingRow] = field(default_factory=list)
     courses: CourseRow | None = None
     renditions: RenditionRow | None = None
@@ -36,6 +38,8 @@ class Report:
             found += [f"join storm: {text}" for text in self.storm.problems]
         if self.hops:
             found += [f"hops: {text}" for text in self.hops[0].problems]
+        if self.workers:
+            found += [f"workers: {text}" for text in self.workers.problems]
         for recorded in self.recording:
             found += [f"recording, {recorded.recorders}: {text}" for text in recorded.problems]
         if self.renditions:
@@ -66,6 +70,9 @@ class Report:
             parts.append(_table(title, _STORM, [_storm_row(self.storm)]))
         if self.hops:
             parts.append(_table("A chain of nodes, one viewer each", _HOPS, self._hop_rows()))
+        if self.workers:
+            title = "A node of two processes beside one of one"
+            parts.append(_table(title, _WORKERS, [_workers_row(self.workers)]))
         if self.recording:
             title = "Recorders of one 1 Mbit/s stream, a process each"
             parts.append(_table(title, _RECORDING, [_recording_row(r) for r in self.recording]))
@@ -173,6 +180,17 @@ _RENDITIONS = ["by", "wall s", "CPU s", "times real time", "best one whole after
 _HOPS = ["nodes", "lost", "added by this one p50 / p99 ms", "since the send p50 / p99 ms"]
 
 
+_WORKERS = [
+    "N",
+    "alone %",
+    "front N / %",
+    "worker N / %",
+    "µs/packet alone / both",
+    "viewers/core alone",
+    "viewers of two",
+    "times",
+    "load %",
+]
 _RECORDING = [
     "recorders",
     "recorder %, each",
@@ -181,6 +199,20 @@ _RECORDING = [
     "missing s",
     "memory MB, each",
 ]
+
+
+def _workers_row(row: WorkersRow) -> list[str]:
+    return [
+        str(row.alone.viewers),
+        f"{row.alone.percent:.1f}",
+        f"{row.front.viewers} / {row.front.percent:.1f}",
+        f"{row.worker.viewers} / {row.worker.percent:.1f}",
+        f"{row.us_per_packet_alone:.2f} / {row.us_per_packet:.2f}",
+        f"{row.alone.viewers_per_core:.0f}",
+        f"{row.served:.0f}",
+        f"{row.gain:.2f}",
+        f"{row.load_percent:.0f}",
+    ]
 
 
 def _recording_row(row: RecordingRow) -> list[str]:

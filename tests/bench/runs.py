@@ -132,13 +132,16 @@ class HopRow:
 
 
 @contextlib.asynccontextmanager
-async def on_air(nodes: int, options: Options) -> AsyncIterator[tuple[list[Node], Publisher]]:
-    """A chain of nodes with a publisher at the first one."""
+async def on_air(
+    nodes: int, options: Options, *, workers: int = 1
+) -> AsyncIterator[tuple[list[Node], Publisher]]:
+    """A chain of nodes, each of so many processes, with a publisher at the first one."""
     async with contextlib.AsyncExitStack() as stack:
         chain: list[Node] = []
         for _ in range(nodes):
             parent = chain[-1] if chain else None
-            chain.append(await stack.enter_async_context(Node(NODE_CORE, parent)))
+            node = Node(NODE_CORE, parent, workers=workers)
+            chain.append(await stack.enter_async_context(node))
         plan = Plan(chain[0].url, STREAM, options.cores, options.profile, options.cut)
         publisher = await asyncio.to_thread(Publisher, plan)
         stack.callback(publisher.stop)

@@ -14,6 +14,7 @@ from tests.bench.drain import Drain
 from tests.bench.dtls import DtlsError, Handshake, Identity
 from tests.bench.sdp import AUDIO_PT, VIDEO_PT
 from tests.bench.source import Cut, Kind, Source, cut_points
+from tests.bench.workers import Process, WorkersRow
 
 KEYS = stun.Credentials("ours", "our-password-of-24-bytes", "theirs", "their-password-of-24-byt")
 
@@ -150,3 +151,17 @@ def test_a_sweep_reads_headers_and_arrival_times_and_hands_on_the_rest() -> None
     assert others == [(5, check)]
     assert (drain.packets, drain.rtcp) == (45, 1)
     assert drain.newest_sequence[5, Kind.VIDEO] == frame[-1].sequence
+
+
+def test_two_processes_serve_what_the_dearer_one_lets_them() -> None:
+    """The front gives both as many viewers; it also feeds the worker, and fills its core first."""
+    row = WorkersRow(
+        alone=Process(200, 13.5),
+        front=Process(200, 15.0),
+        worker=Process(200, 14.0),
+        us_per_packet=4.5,
+        us_per_packet_alone=4.2,
+        load_percent=20.0,
+    )
+    assert row.gain == pytest.approx(2 * 13.5 / 15.0)
+    assert row.served == pytest.approx(2 * 0.9 * 200 / 0.15)
