@@ -364,12 +364,16 @@ class Channel:
         if self.stream is not None:
             self._port.call(self.stream.detach)
         self.fed_by, session = "publisher", self.publisher
-        if session is None or session.source is None or session.source.stream is not self.stream:
-            self.source_gone_s = time.monotonic()
-            # Its director took it off the air, as a publisher does by its own wish.
-            self.said_goodbye = bool(programme.source)
-        else:
-            self._port.call(session.source.attach, None, True)
+        source = session.source if session is not None else None
+        if source is not None and source.stream is self.stream:
+            self._port.call(source.attach, None, True)
+            return
+        self.source_gone_s = time.monotonic()
+        # Its director took it off the air, as a publisher does by its own wish.
+        self.said_goodbye = bool(programme.source)
+        if session is not None and session.task is not None:
+            session.peer.why = session.peer.why or "the broadcast changed its format"
+            session.task.cancel()
 
     # ------------------------------------------------------------ pull from a parent
 
@@ -620,6 +624,8 @@ class Channel:
         """End all sessions and uplinks of this channel and tell their peers."""
         if self.stream is not None:
             self._port.call(self.stream.goodbye)
+        if self.programme is not None:
+            self._port.call(self.programme.retire)
         for session in self.sessions:
             session.peer.why = session.peer.why or why
         tasks = list(self.tasks)

@@ -87,6 +87,11 @@ class Director:
             if self._turns.get(name) is turn:
                 del self._turns[name]
 
+    def stop(self) -> None:
+        """Give up the switches that still wait."""
+        for turn in self._turns.values():
+            turn.cancel()
+
     def state(self, name: str) -> dict[str, object]:
         """What a stream shows now; Refused 404 when there is no such stream."""
         channel = self._node.channels.get(tree.check_stream_name(name))

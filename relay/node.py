@@ -174,6 +174,7 @@ class Node:
     async def stop(self) -> None:
         """Tell every peer, end everything, close the socket; takes at most 3 s."""
         self.stopping.set()
+        self.director.stop()
         for task in [*self._tasks, *self._pulls.values()]:
             task.cancel()
         ends = [c.end("this node is stopping") for c in self.channels.values()]

@@ -70,7 +70,11 @@ class Sight:
         }
         for channel in node.channels.values():
             stream, source = channel.stream, channel.source
-            if stream is None or source is None:
+            if stream is None:
+                continue
+            if source is None:
+                if channel.on_programme is not None:
+                    self._take_skew(channel)
                 continue
             for kind in stream.tracks:
                 tracks = [t for t in stream.all_tracks if t.kind == kind]

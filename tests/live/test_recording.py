@@ -13,6 +13,7 @@ import statistics
 import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -398,3 +399,48 @@ def recorders(node_pid: int) -> list[int]:
             if int(parent) == node_pid and b"\0record\0" in path.read_bytes():
                 found.append(int(path.parent.name))
     return found
+
+
+async def test_a_programme_is_one_recording_in_step_across_its_cuts(tmp_path: Path) -> None:
+    """Two publishers that heed no keyframe request take turns: what was seen decodes as one file.
+
+    The flashes and beeps of each are at its own whole seconds, so that a cut may take one of them.
+    """
+    programme = "class-5"
+    options = ("--record", programme, "--recordings", str(tmp_path / "kept"))
+    shelf = {"TERRACE_LIBRARY_FOLDER": str(tmp_path / "library")}
+    async with (
+        relay(tmp_path, *options, **shelf) as node,
+        card(node, "class-5.1", tmp_path),
+        card(node, "class-5.2", tmp_path),
+    ):
+        for number in range(5):
+            source = f"class-5.{1 + number % 2}"
+
+            async def shows(source: str = source) -> bool:
+                order = {"source": source}
+                status, _ = await call(node, "PUT", f"/api/switch/{programme}", **order)
+                return status == 200
+
+            await until(f"{source} is on the air", shows, 15)
+            await asyncio.sleep(2.2)
+        id = await recorded(node, programme, 6)
+        async with (
+            aiohttp.ClientSession() as http,
+            http.put(f"{node.url}/api/switch/{programme}", json={"source": None}) as answer,
+        ):
+            assert answer.status == 200
+        said = await finished(node, id)
+    assert said["missing_s"] == 0
+    found = recording.load(tmp_path / "kept" / id)
+    assert len(found.parts) == 1
+    seen = await asyncio.to_thread(flashes.look, tmp_path / "kept" / id / found.files[0].file)
+    assert seen.complaints == []
+    assert seen.codecs == ["h264", "opus"]
+    assert seen.holes_s < 0.003
+    assert len(seen.skews_ms) >= 4
+    gaps = [after - before for before, after in pairwise(seen.pictures_s)]
+    assert min(gaps) > 0
+    assert max(gaps) <= 0.3
+    # A beep whose flash was cut away may find one of the other source.
+    assert sum(abs(skew) > MAX_SKEW_MS for skew in seen.skews_ms) <= 2, seen.skews_ms

@@ -20,6 +20,8 @@ from relay.access import Access
 from relay.endpoints import add_routes
 from relay.errors import Refused
 from relay.node import Node, NodeConfig
+from relay.programme import Cue, Programme
+from relay.sdp import node_leg
 from tests.relay.loopback import HOST
 
 Client = TestClient[web.Request, web.Application]
@@ -139,6 +141,33 @@ async def test_who_asked_and_has_gone_leaves_nothing_behind() -> None:
             await asking
         await asyncio.sleep(0)
         assert asyncio.all_tasks() == before
+
+
+async def test_a_programme_that_ends_lets_go_of_its_sources() -> None:
+    """Else their packets would go on into a stream that nobody has."""
+    async with serving() as (node, _):
+        legs = [node_leg("0", director.SOUND), node_leg("1", director.PICTURE)]
+        source, channel = (node.channel_to_feed(name) for name in ("class-5.1", "class-5"))
+        streams = [one.use_formats(legs) for one in (source, channel)]
+        programme = channel.programme = Programme(streams[1])
+        cue = Cue("class-5.1", streams[0], False, time.monotonic(), lambda at: None)
+        node.port.call(programme.cue, cue)
+        await node.port.finished()
+        assert streams[0].taps == [programme]
+        await channel.end("the class is over")
+        await node.port.finished()
+        assert streams[0].taps == []
+
+
+async def test_a_node_that_stops_gives_up_the_switches_that_wait() -> None:
+    async with serving() as (node, _):
+        asking = asyncio.create_task(node.switch("class-5", "class-5.file"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    with pytest.raises(Refused):
+        await asking
+    with pytest.raises(Refused, match="stopping"):
+        await node.switch("class-5", "class-5.file")
 
 
 JSON = st.recursive(
