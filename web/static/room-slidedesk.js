@@ -92,7 +92,8 @@ export class SlideDesk {
     byId("page-now-box").dataset.on = now ? "yes" : "no";
     setText(byId("page-now-words"), now ? t("room.console.slides.now", { n: number(now.number), of: number(now.of) })
       : t(all.length ? "room.console.slides.hidden" : "room.console.slides.none"));
-    setText(byId("page-next-words"), next ? t("room.console.slides.next_n", { n: number(next.number) }) : t("room.console.slides.last"));
+    setText(byId("page-next-words"), next ? t("room.console.slides.next_n", { n: number(next.number) })
+      : now ? t("room.console.slides.last") : "");
     byId("page-on").disabled = next === null;
     byId("page-back").disabled = page < 2;
     byId("slides-off").hidden = now === null;
