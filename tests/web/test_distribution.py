@@ -24,16 +24,20 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from yarl import URL
 
-from media import signed
+from media import pairing, programme, signed
 from media.cache import Cache
+from media.county import County as CountyBook
 from media.course import Changes
 from media.fetch import Fetcher
 from media.mirror import FRESH_S
+from media.programme import Item
 from media.suppliers import Source, SourceKind
 from relay.access import Access, issue
 from tests.media.lessons import Lesson, lesson, library, serving
 from tests.media.test_library import published
-from web import courses, distribution
+from tests.patience import PATIENCE
+from tests.web.village import STATION, pair, timetable
+from web import courses, distribution, stations
 from web.cache_settings import CacheSettings
 from web.distribution import Distribution
 from web.library import LibraryRoom
@@ -428,3 +432,45 @@ async def test_a_watch_ends_after_a_while_and_tells_how_it_stands(
         first = await state()
         assert first
         assert await state(first) == first
+
+
+# ------------------------------------------------------------ what the stations will ask for
+
+
+async def test_a_timetable_that_the_county_takes_brings_its_course(tmp_path: Path) -> None:
+    """As an operator puts it; its stations then have it with the line to the library cut."""
+    one = lesson()
+    keys = [pairing.public_pem(one.key.public_key())]
+    book = CountyBook(tmp_path / "book", name="longhua", library_keys=keys)
+    book.open()
+    pair(book, tmp_path / "box")
+    gate = Access.open_mode()
+    async with library(one) as above:
+        settings = CacheSettings(folder=tmp_path / "cache", keep_free_mb=0)
+        made = Distribution(Config((above.url,), gate), settings, [one.key.public_key()])
+        app = web.Application()
+        distribution.add(app, made)
+        depot = distribution.add_depot(app, made, book)
+        stations.add(app, book, gate, depot.nudge)
+        item = {"id": "a", "title": "Rice", "kind": "course", "course": one.course.id,
+                "starts_at": time.time() + 3600, "duration_s": 600}  # fmt: skip
+        plan = timetable([]).model_copy(update={"items": (Item.model_validate(item),)})
+        async with serving(app) as url, aiohttp.ClientSession(url) as http:
+            assert made.opened is None  # No timetable, no courses, no cache.
+            body = signed.sign(plan, one.key, programme.TYP)
+            async with http.put(f"/api/programmes/{STATION}", data=body) as answer:
+                assert answer.status == 200
+
+            def held() -> bool:
+                mirror = made.opened
+                return mirror is not None and all(mirror.cache.holds(b.sha256) for b in one.blobs)
+
+            async with asyncio.timeout(10 * PATIENCE):
+                while not held():  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            assert depot.state.size_bytes == one.size_bytes
+            above.status = 503
+            async with http.get(one.media_path) as answer:
+                assert await answer.read() == one.files[one.media_path]
+            assert above.sent[one.media_path] == one.size_bytes
+    book.close()
