@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from media import pairing, programme, signed
 from media.clock import SignedTime
 from media.county import County
+from media.programme import Item
 from relay import access
 from relay.access import Access
 from tests.media.lessons import serving
@@ -149,3 +150,23 @@ async def test_what_a_station_did_not_sign_is_not_acknowledged(
     assert await gated.ask("POST", "/api/logbook", json=body) == (200, {"acknowledged": []})
     status, _ = await gated.ask("POST", f"/api/stations/{STATION}/report", json={"report": "x.y.z"})
     assert status == 400
+
+
+async def test_a_county_says_which_of_its_timetables_play_a_course(
+    gated: Gated, tmp_path: Path
+) -> None:
+    pair(gated.county, tmp_path / "box")
+    rows = [("over", "rice", -7200.0), ("next", "rice", 3600.0), ("other", "soil", 7200.0)]
+    items = tuple(
+        Item.model_validate(
+            {"id": id, "title": id.title(), "kind": "course", "course": course,
+             "starts_at": time.time() + after_s, "duration_s": 600}
+        )
+        for id, course, after_s in rows
+    )  # fmt: skip
+    plan = timetable([]).model_copy(update={"items": items})
+    gated.county.put_timetable(STATION, signed.sign(plan, gated.county._key, programme.TYP))
+    [use] = await stations.uses_of(gated.county)("rice")
+    assert (use.title, use.where, use.starts_at) == ("Next", STATION, items[1].starts_at)
+    gated.county.remove(STATION)
+    assert await stations.uses_of(gated.county)("rice") == []
