@@ -79,6 +79,19 @@ _COLUMNS = (
 )
 
 
+async def checked(
+    connection: AsyncConnection, occurrence_id: int, question: str, given: Sequence[str]
+) -> tuple[str, list[str]]:
+    """What would be asked, if it can be: before keys are made, which takes long. As `add`."""
+    asked = fields.line(question, "question", 500), options(given)
+    known = await listed(connection, occurrence_id)
+    if any(one.closed_at is None for one in known):
+        raise Conflict("close the ballot that is open first")
+    if len(known) >= MOST_BALLOTS:
+        raise Conflict(f"a meeting has at most {MOST_BALLOTS} ballots")
+    return asked
+
+
 async def add(
     connection: AsyncConnection,
     occurrence_id: int,
@@ -90,15 +103,11 @@ async def add(
     now: datetime,
 ) -> BallotInfo:
     """Open a ballot; Invalid, Conflict while another of the meeting is open."""
-    known = await listed(connection, occurrence_id)
-    if any(one.closed_at is None for one in known):
-        raise Conflict("close the ballot that is open first")
-    if len(known) >= MOST_BALLOTS:
-        raise Conflict(f"a meeting has at most {MOST_BALLOTS} ballots")
+    asked = await checked(connection, occurrence_id, question, given)
     values = {
         "occurrence_id": occurrence_id,
-        "question": fields.line(question, "question", 500),
-        "options": options(given),
+        "question": asked[0],
+        "options": asked[1],
         "voters": voters,
         "signer": dict(keys.signer),
         "seal": dict(keys.seal),
@@ -144,16 +153,6 @@ async def keys_of(connection: AsyncConnection, ballot_id: int) -> Keys:
     if row is None:
         raise NotFound("there is no such ballot here")
     return Keys(*row)
-
-
-async def overdue(connection: AsyncConnection, now: datetime) -> list[tuple[int, int]]:
-    """Open ballots whose time is over: meeting and ballot."""
-    found = await connection.execute(
-        select(Ballot.occurrence_id, Ballot.id).where(
-            Ballot.closed_at.is_(None), Ballot.until <= now
-        )
-    )
-    return [(row[0], row[1]) for row in found]
 
 
 async def give_paper(
@@ -223,6 +222,17 @@ async def vote_count(connection: AsyncConnection, ballot_id: int) -> int:
     """How many votes are in the box."""
     query = select(func.count()).select_from(BallotVote).where(BallotVote.ballot_id == ballot_id)
     return int(await connection.scalar(query) or 0)
+
+
+async def end(connection: AsyncConnection, ballot_id: int, now: datetime) -> None:
+    """Give out no more papers; the box is open yet for what is on its way. Conflict."""
+    done = await connection.execute(
+        update(Ballot)
+        .where(Ballot.id == ballot_id, Ballot.closed_at.is_(None), Ballot.until > now)
+        .values(until=now)
+    )
+    if not done.rowcount:
+        raise Conflict("the ballot is closed")
 
 
 async def close(

@@ -30,7 +30,7 @@ LOST_AFTER: Final = timedelta(seconds=1.5)
 """A source from which nothing came for so long is lost: a line may break for a moment, and a
 browser that is loaded again is back within this; five seconds are promised."""
 
-_SOURCE: Final = re.compile(r"presenter|second|screen|file|site-([1-9][0-9]{0,9})", re.ASCII)
+_SOURCE: Final = re.compile(r"presenter|second|screen|file|site-([1-9][0-9]{0,8})", re.ASCII)
 FALLBACKS: Final = ("presenter", "second")
 """Who the programme goes back to when its source is lost, in this order."""
 

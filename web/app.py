@@ -24,6 +24,7 @@ from web import (
     pages,
     proofs,
     recordings,
+    room_papers,
     station_pages,
     stations,
     stays,
@@ -75,6 +76,7 @@ def build_app(
             changed = distribution.add_depot(app, below, county).nudge
         stays.add_passing_on(app, node)
         stays.add(app, node, attendee, stays.to_parent(node))
+        room_papers.add_passing_on(app, node)
         RoomFiles(node, cache.room_folder_for(node.config.port), own=False).add(app)
         if county is not None:
             proofs.add(app, county, proofs.to_parent(node))

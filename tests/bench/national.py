@@ -386,7 +386,7 @@ async def _known(
         "list_occurrences.from": (f"{monday.isoformat()}Z",),
         "list_occurrences.to": (f"{(monday + timedelta(days=7)).isoformat()}Z",),
         "from": (week.days[0],), "to": (week.days[1],), "subject": ("unit:1",),
-        "reply": ("open", "yes"), "course": ("none",),
+        "reply": ("open", "yes"), "course": ("none",), "ballot_id": (),
     }  # fmt: skip
 
 

@@ -33,6 +33,7 @@ from web.centre.table import (
     Ask,
     Node,
     On,
+    Passed,
     Raw,
     Redirect,
     Route,
@@ -94,6 +95,9 @@ async def _do(centre: Centre, route: Route, request: web.Request) -> Any:
     if isinstance(route.who, Node):
         grant = centre.access.check(request.headers.get("Authorization"))
         grant.require_relay()
+    elif isinstance(route.who, Passed) and _shows_pass(centre, request):
+        # Not by cookie: a page of another origin cannot have it.
+        ask.grant = centre.access.check(request.headers.get("Authorization"))
     elif route.changes and not isinstance(route.who, Anyone):
         # Before a body is read from whoever it may be.
         async with centre.store.reading() as connection:
@@ -112,7 +116,7 @@ async def _do(centre: Centre, route: Route, request: web.Request) -> Any:
 
 
 async def _handled(ask: Ask, route: Route) -> Any:
-    if route.by_itself and isinstance(route.who, Anyone | Node):
+    if route.by_itself and (ask.grant is not None or isinstance(route.who, Anyone | Node)):
         return await route.handler(ask)
     async with _transaction(ask.centre, route) as connection:
         if not isinstance(route.who, Anyone | Node):
@@ -141,6 +145,13 @@ async def _transaction(centre: Centre, route: Route) -> AsyncIterator[AsyncConne
 
 
 # Who it is
+
+
+def _shows_pass(centre: Centre, request: web.Request) -> bool:
+    """Whether somebody comes by a pass; where none are given, whoever has no cookie."""
+    if "Authorization" in request.headers:
+        return True
+    return centre.access.open and signin.COOKIE not in request.cookies
 
 
 async def _session(ask: Ask, connection: AsyncConnection) -> signin.Session:

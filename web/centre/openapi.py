@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from web.centre.models import Problem
 from web.centre.signin import COOKIE
-from web.centre.table import MOST_ID, Anyone, Node, Raw, Redirect, Route
+from web.centre.table import MOST_ID, Anyone, Node, Passed, Raw, Redirect, Route
 
 REF = "#/components/schemas/{model}"
 _HOLE = re.compile(r"{([a-z_]+)(?::[^{}]+)?}")
@@ -120,7 +120,8 @@ def _security(route: Route) -> list[dict[str, Any]]:
         return []
     if isinstance(route.who, Node):
         return [{"node": []}]
-    return [{"session": [], "csrf": []}] if route.changes else [{"session": []}]
+    by_cookie: dict[str, Any] = {"session": [], "csrf": []} if route.changes else {"session": []}
+    return [by_cookie, {"node": []}] if isinstance(route.who, Passed) else [by_cookie]
 
 
 def _responses(route: Route, at: int, schemas: Mapping[Any, Any]) -> dict[str, Any]:

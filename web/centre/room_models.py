@@ -21,7 +21,7 @@ from web.centre.models import Id, Short
 from web.centre.room_state import OWN, Room, source_told, state_of
 from web.centre.table import Body, Query
 
-SOURCE: str = r"^(presenter|second|screen|file|site-[1-9][0-9]{0,9})$"
+SOURCE: str = r"^(presenter|second|screen|file|site-[1-9][0-9]{0,8})$"
 Source = Annotated[str, StringConstraints(max_length=20, pattern=SOURCE)]
 Option = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 MOST_SITES = 2_000
@@ -467,7 +467,7 @@ def _ballots(room: Room) -> list[BallotBrief]:
             question=one.question,
             options=one.options,
             voters=one.voters,
-            open=not one.closed,
+            open=one.open,
             until=one.until,
             result=one.result,
         )

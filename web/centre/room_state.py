@@ -36,7 +36,7 @@ class LineTest:
 
 @dataclass(slots=True)
 class BallotTold:
-    """A secret ballot as pages see it."""
+    """A secret ballot as pages see it. counted: it is over, and its result is known."""
 
     id: int
     question: str
@@ -45,7 +45,8 @@ class BallotTold:
     until: datetime
     signer: dict[str, Any]
     seal: dict[str, Any]
-    closed: bool
+    open: bool
+    counted: bool
     result: list[int] | None
 
 
@@ -254,7 +255,7 @@ def _ballot(ballots: Collection[BallotTold]) -> dict[str, Any] | None:
         "question": newest.question,
         "options": newest.options,
         "voters": newest.voters,
-        "open": not newest.closed,
+        "open": newest.open,
         "until": moment(newest.until),
         "signer": newest.signer,
         "seal": newest.seal,

@@ -27,12 +27,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from relay.errors import Refused
 from schedule import audit, ballots, rooms
 from schedule.errors import Conflict, NotFound, StoreError
-from schedule.floor import FALLBACKS, Floor, Programme, site_of, source_of
+from schedule.floor import FALLBACKS, Floor, Programme
 from schedule.linetest import judge
 from schedule.rooms import NewEvent
 from schedule.store import Store
 from schedule.tables import Occurrence
 from web.centre.room_state import BallotTold, Cue, LineTest, Room, changes, state_of
+from web.room import ballots as secret
 from web.room.root import Event
 
 log = logging.getLogger("web.centre.rooms")
@@ -41,6 +42,8 @@ LOOK_EVERY_S: Final = 0.5
 KNOWN_EVERY_S: Final = 10.0
 AHEAD: Final = timedelta(hours=24)
 """A room can be entered so long before its meeting: line tests are run the evening before."""
+BALLOT_GRACE: Final = timedelta(seconds=8)
+"""Votes go up by one report a second and node: what was cast before the end is here by then."""
 MOST_KNOWN: Final = 5_000
 MOST_LOADED: Final = 200
 BEFORE: Final = ("planned", "rehearsal", "on_air")
@@ -98,6 +101,7 @@ class Rooms:
         self._loading: dict[int, asyncio.Task[Room]] = {}
         self._known: frozenset[int] = frozenset()
         self._work: set[asyncio.Task[None]] = set()
+        self.ballot_grace = BALLOT_GRACE
 
     # ------------------------------------------------------------ rooms
 
@@ -133,7 +137,8 @@ class Rooms:
             room.polls = {one.id: one for one in await rooms.polls(connection, occurrence_id)}
             room.decks = {one.id: one for one in await rooms.decks(connection, occurrence_id)}
             room.ballots = {
-                one.id: ballot_told(one) for one in await ballots.listed(connection, occurrence_id)
+                one.id: ballot_told(one, self._clock())
+                for one in await ballots.listed(connection, occurrence_id)
             }
             await self._name(connection, room)
         self._make_room()
@@ -238,6 +243,8 @@ class Rooms:
         if room.state != "open":
             return
         now = self._clock()
+        for one in [one for one in room.ballots.values() if one.open]:
+            await self.end_ballot(room, one.id)
         room.state, room.cue = "closed", None
         room.floor = Floor(Programme(now), slides=room.floor.slides)
         self.tell(room)
@@ -357,8 +364,11 @@ class Rooms:
                 if loop.time() >= next_known:
                     await self.look_around()
                     next_known = loop.time() + KNOWN_EVERY_S
-                for room in [one for one in self._rooms.values() if one.state == "open"]:
-                    await self.look(room)
+                for room in list(self._rooms.values()):
+                    if room.state == "open":
+                        await self.look(room)
+                    else:
+                        self._look_at_ballots(room)
             except (SQLAlchemyError, StoreError, OSError):
                 log.exception("rooms-failed")
             await asyncio.sleep(LOOK_EVERY_S)
@@ -404,6 +414,8 @@ class Rooms:
                 self._begin(self._cut_again(room))
         if room.uncounted:
             await self._keep_counts(room)
+        self._look_at_ballots(room)
+        self.tell(room)
 
     def _begin(self, work: Any) -> None:
         task = asyncio.create_task(work, name="room-cut")
@@ -508,8 +520,67 @@ class Rooms:
         else:
             room.floor.lower_hand(site)
 
+    # ------------------------------------------------------------ secret ballots
+
+    def take_ballot(self, room: Room, info: ballots.BallotInfo) -> None:
+        """A ballot was opened."""
+        room.ballots[info.id] = ballot_told(info, self._clock())
+        self.tell(room)
+
+    async def end_ballot(self, room: Room, ballot_id: int) -> None:
+        """Close a ballot; it is counted a little later. Conflict, NotFound."""
+        if ballot_id not in room.ballots:
+            raise NotFound("there is no such ballot here")
+        now = self._clock()
+        async with self._store.writing() as connection:
+            await ballots.end(connection, ballot_id, now)
+        room.ballots[ballot_id].until = now
+        self._look_at_ballots(room)
+        self.tell(room)
+
+    def _look_at_ballots(self, room: Room) -> None:
+        """Close what is over, and count it when nothing can be on its way any more."""
+        now = self._clock()
+        for one in room.ballots.values():
+            one.open = one.open and now < one.until
+            if not one.open and not one.counted and now >= one.until + self.ballot_grace:
+                one.counted = True
+                self._begin(self._count(room, one))
+
+    async def _count(self, room: Room, told: BallotTold) -> None:
+        try:
+            async with self._store.reading() as connection:
+                keys = await ballots.keys_of(connection, told.id)
+                votes = await ballots.votes(connection, told.id)
+            result, spoilt = await asyncio.to_thread(
+                secret.open_votes, keys.seal_key, told.id, len(told.options), votes
+            )
+            async with self._store.writing() as connection:
+                await ballots.close(connection, told.id, result, spoilt, self._clock())
+        except Conflict:
+            # Another process was faster.
+            async with self._store.reading() as connection:
+                found = await ballots.ballot(connection, room.id, told.id)
+            result = found.result or []
+        except (SQLAlchemyError, OSError):
+            log.exception("ballot-uncounted ballot=%d", told.id)
+            told.counted = False
+            return
+        told.result = result
+        self.tell(room)
+        log.info("ballot-counted room=%d ballot=%d votes=%d", room.id, told.id, len(votes))
+
     async def _take_votes(self, room: Room, votes: Sequence[Mapping[str, object]]) -> None:
-        raise NotImplementedError
+        """Put sealed votes into their boxes; what is none, or comes too late, is left out."""
+        known = {one.id: one.signer for one in room.ballots.values() if not one.counted}
+        good = await asyncio.to_thread(_checked, known, votes)
+        if len(good) < len(votes):
+            log.warning("votes-refused room=%d count=%d", room.id, len(votes) - len(good))
+        async with self._store.writing() as connection:
+            for ballot_id, vote in good:
+                with contextlib.suppress(Conflict):
+                    told = vote.as_json()
+                    await ballots.keep_vote(connection, ballot_id, vote.token_sha256, told)
 
     def tallied(self, room: int, poll: int, counts: list[int], voters: int) -> None:
         """The counts of a question have changed."""
@@ -552,7 +623,7 @@ async def running(one: Rooms) -> AsyncIterator[None]:
         await one.stop()
 
 
-def ballot_told(one: ballots.BallotInfo) -> BallotTold:
+def ballot_told(one: ballots.BallotInfo, now: datetime) -> BallotTold:
     """What pages are told of a ballot."""
     return BallotTold(
         one.id,
@@ -562,6 +633,7 @@ def ballot_told(one: ballots.BallotInfo) -> BallotTold:
         one.until,
         one.signer,
         one.seal,
+        one.closed_at is None and now < one.until,
         one.closed_at is not None,
         one.result,
     )
@@ -569,7 +641,21 @@ def ballot_told(one: ballots.BallotInfo) -> BallotTold:
 
 def _site(who: str) -> int | None:
     kind, _, number = who.partition(":")
-    return site_of(source_of(int(number))) if kind == "site" and number.isdecimal() else None
+    is_id = number.isascii() and number.isdecimal() and len(number) < 10
+    return int(number) if kind == "site" and is_id else None
+
+
+def _checked(
+    signers: Mapping[int, Mapping[str, object]], votes: Sequence[Mapping[str, object]]
+) -> list[tuple[int, secret.Vote]]:
+    """Those of the votes that voters of these ballots made, in no order that tells anything."""
+    good: list[tuple[int, secret.Vote]] = []
+    for one in votes:
+        ballot_id, told = one.get("ballot"), one.get("vote")
+        if isinstance(ballot_id, int) and ballot_id in signers and isinstance(told, Mapping):
+            with contextlib.suppress(secret.BallotError):
+                good.append((ballot_id, secret.check(signers[ballot_id], ballot_id, told)))
+    return sorted(good, key=lambda pair: pair[1].token_sha256)
 
 
 def _new_event(one: Event) -> NewEvent:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from web.centre import (
+    ballot_routes,
     class_routes,
     file_routes,
     library_routes,
@@ -31,4 +32,5 @@ ROUTES: tuple[Route, ...] = (
     *library_routes.ROUTES,
     *slide_routes.ROUTES,
     *file_routes.ROUTES,
+    *ballot_routes.ROUTES,
 )

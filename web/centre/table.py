@@ -16,6 +16,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from relay.access import Grant
 from schedule import audit
 from schedule.people import PersonInfo
 from schedule.rights import Action, demand
@@ -86,6 +87,7 @@ class Ask:
     """One request, as a handler sees it, with an open transaction unless its route is `by_itself`.
 
     at: what stands in the path. query, body: checked, in the models of the route; bytes for Raw.
+    grant: of a pass that was shown.
     """
 
     centre: Centre
@@ -95,6 +97,7 @@ class Ask:
     query: Any
     body: Any
     signed_in: Session | None = None
+    grant: Grant | None = None
     transaction: AsyncConnection | None = None
 
     @property
@@ -147,6 +150,16 @@ class SignedIn:
 
 
 @dataclass(frozen=True, slots=True)
+class Passed:
+    """Whoever signed in, or shows a pass of the meeting; the handler looks at what they may.
+
+    Where nodes ask for no token, whoever did not sign in: they say who they are.
+    """
+
+    words: ClassVar[str] = "whoever is signed in, or shows a pass of the meeting"
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """A relay node or a station, with its token."""
 
@@ -179,7 +192,7 @@ class Somewhere:
         return f"whoever may {self.action} on some unit, within these units"
 
 
-Who = Anyone | SignedIn | Node | On | Somewhere
+Who = Anyone | SignedIn | Passed | Node | On | Somewhere
 Handler = Callable[[Ask], Awaitable[Any]]
 
 

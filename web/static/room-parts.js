@@ -79,6 +79,8 @@ export function drawCurtain(state, picture) {
 /* ---- slides ---- */
 
 const shown = { sha256: "", address: "" };
+// The next page, which this browser has before it is turned to.
+const next = { sha256: "", address: "" };
 
 /** Fetch a page of a deck; its address as an object, "" if it is not there. */
 export async function pagePicture(sha256, bearer, query = "") {
@@ -97,7 +99,8 @@ export async function drawSlide(state, bearer) {
   byId("slide-box").hidden = page === null;
   if (page === null || page.sha256 === shown.sha256) return;
   shown.sha256 = page.sha256;
-  const address = await pagePicture(page.sha256, bearer);
+  const address = next.sha256 === page.sha256 && next.address ? next.address : await pagePicture(page.sha256, bearer);
+  if (address === next.address) Object.assign(next, { sha256: "", address: "" });
   if (shown.sha256 !== page.sha256) return URL.revokeObjectURL(address);
   if (!address) {
     shown.sha256 = ""; // asked again with the next change
@@ -112,11 +115,16 @@ export async function drawSlide(state, bearer) {
   return lookAhead(state, bearer);
 }
 
-/** Have the next page come to this node while nobody waits for it; the next flip finds it there. */
+/** Have the next page here while nobody waits for it: turning to it takes no time on a thin line. */
 async function lookAhead(state, bearer) {
   const { deck, page } = state.slides ?? {};
-  const next = pageAt(state, deck, page + 1);
-  if (next) URL.revokeObjectURL(await pagePicture(next.sha256, bearer, "?ahead=1"));
+  const { sha256 } = pageAt(state, deck, page + 1) ?? {};
+  if (!sha256 || next.sha256 === sha256) return;
+  if (next.address) URL.revokeObjectURL(next.address);
+  Object.assign(next, { sha256, address: "" });
+  const address = await pagePicture(sha256, bearer, "?ahead=1");
+  if (next.sha256 === sha256 && address) next.address = address;
+  else URL.revokeObjectURL(address);
 }
 
 /* ---- polls and ballots ---- */

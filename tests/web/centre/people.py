@@ -34,10 +34,15 @@ PASSWORDS = Passwords(HASHER)
 KEY = Ed25519PrivateKey.generate()
 
 
+def pem() -> bytes:
+    """KEY's private half, with which tokens are made."""
+    return KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
 def key_file(folder: Path) -> Path:
     """KEY as a file, with which the centre makes tokens."""
     file = folder / "token-key.pem"
-    file.write_bytes(KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    file.write_bytes(pem())
     return file
 
 

@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import select, update
 
 from schedule import invitations, planning, reminders
+from schedule.room_tables import Ballot
 from schedule.settling import settle
 from schedule.store import Store
 from schedule.tables import (
@@ -93,12 +94,12 @@ async def live_through(centre: Centre, network: Network, boss: Browser) -> World
     return world
 
 
-async def known(centre: Centre, boss: Browser) -> dict[str, list[str]]:
+async def known(centre: Centre, boss: Browser, world: World) -> dict[str, list[str]]:
     """Some ids of everything, for the questions that need one."""
     found: dict[str, list[str]] = {}
     tables = {
         "unit_id": Unit, "site_id": Site, "station_id": Station, "person_id": Person,
-        "series_id": Series, "occurrence_id": Occurrence,
+        "series_id": Series, "occurrence_id": Occurrence, "ballot_id": Ballot,
     }  # fmt: skip
     async with centre.store.reading() as connection:
         for name, table in tables.items():
@@ -118,6 +119,9 @@ async def known(centre: Centre, boss: Browser) -> dict[str, list[str]]:
         "subject": [f"unit:{found['unit_id'][0]}"], "course": ["physics"],
         "list_occurrences.from": ["2026-03-01T00:00:00Z"],
         "list_occurrences.to": ["2026-06-01T00:00:00Z"],
+        # A ballot is one of its meeting's.
+        "see_ballot.occurrence_id": [str(world.occurrence)],
+        "export_ballot.occurrence_id": [str(world.occurrence)],
         "from": ["2026-03-01"], "to": ["2026-03-31"],
     }  # fmt: skip
 
@@ -173,8 +177,8 @@ async def test_every_answer_is_the_same_after_a_restore(
     async with running(database, clock) as (centre, boss):
         await give_passwords(centre.store)
         await boss.sign_in("boss-C")
-        await live_through(centre, await load(centre.store), boss)
-        asked = await known(centre, boss)
+        world = await live_through(centre, await load(centre.store), boss)
+        asked = await known(centre, boss, world)
         before = await answers(boss, asked)
         counts = await rows_of(centre.store)
         # Taken while the centre runs.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schedule import invitations, people, planning, rooms, units
+from schedule import ballots, invitations, people, planning, rooms, units
 from schedule.people import NewPerson
 from schedule.rights import Role
 from schedule.tables import Occurrence
@@ -33,6 +34,7 @@ from web.centre.centre import Centre
 from web.centre.routes import ROUTES
 from web.library import LibraryRoom
 from web.library_settings import LibrarySettings
+from web.room import ballots as secret
 from web.room.root import Event
 
 LOGINS = {
@@ -60,6 +62,7 @@ class World:
     word: int = 0
     poll: int = 0
     deck: int = 0
+    ballot: int = 0
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ async def store_world(network: Network, centre: Centre) -> World:
 
 
 async def open_room(centre: Centre, world: World) -> World:
-    """A room in which every command finds what it is about, a word, a question and slides among it."""
+    """A room in which every command finds what it is about, ballot and slides among it."""
     occurrence, site = world.occurrence, world.site
     room = await centre.rooms.open(occurrence, None)
     room.floor.chat_on = True
@@ -155,7 +158,19 @@ async def open_room(centre: Centre, world: World) -> World:
             connection, occurrence, "Slides", "image/png", [page], NOW, None
         )
     room.decks[deck.id] = deck
-    return replace(world, word=room.said[0].id, poll=poll.id, deck=deck.id)
+    async with centre.store.writing() as connection:
+        info = await ballots.add(
+            connection, occurrence, "Agreed?", ["Yes", "No"], "units", 60, ballot_keys(), NOW
+        )
+    centre.rooms.take_ballot(room, info)
+    return replace(world, word=room.said[0].id, poll=poll.id, deck=deck.id, ballot=info.id)
+
+
+@functools.cache
+def ballot_keys() -> ballots.Keys:
+    """Made once: it takes a second."""
+    made = secret.new_keys()
+    return ballots.Keys(made.signer, made.seal, made.signer_key, made.seal_key)
 
 
 def plan(world: World) -> dict[str, Any]:
@@ -205,10 +220,10 @@ END:VCALENDAR
 
 
 def room(rest: str) -> Callable[[World], str]:
-    """The address of something in the room; {site}, {word}, {poll}, {deck} stand for their ids."""
+    """The address of something in the room; {site}, {word}, {poll}, {deck}, {ballot} stand for their ids."""
     return lambda w: (
         f"/api/occurrences/{w.occurrence}/room"
-        + rest.format(site=w.site, word=w.word, poll=w.poll, deck=w.deck)
+        + rest.format(site=w.site, word=w.word, poll=w.poll, deck=w.deck, ballot=w.ballot)
     )
 
 
@@ -302,6 +317,14 @@ ROWS: dict[str, Row] = {
     "change_poll": Row("^APO", room("/polls/{poll}"), lambda _: {"shown": True}),
     "add_deck": Row("^APO", room("/decks"), data=PNG, media_type="image/png"),
     "remove_deck": Row("^APO", room("/decks/{deck}")),
+    # One is open already.
+    "open_ballot": Row("^APO", room("/ballots"), lambda _: {"question": "Agreed?", "options": ["Yes", "No"]}),
+    "see_ballot": Row("^APO", room("/ballots/{ballot}")),
+    "export_ballot": Row("^APO", room("/ballots/{ballot}/result.csv")),
+    "close_ballot": Row("^APO", room("/ballots/{ballot}/close")),
+    # For the unit that they answer for; what they ask to have signed is nothing, for which no
+    # paper is used up.
+    "sign_paper": Row("^AO", room("/ballots/{ballot}/signatures"), lambda w: {"unit_id": w.unit, "blinded": "AAAA"}),
     # A centre of these tests has no node: see tests/live/test_room.py.
     "play_file": Row("^APO", room("/file"), lambda _: {"course_id": "physics"}),
     "stop_file": Row("^APO", room("/file")),
@@ -341,6 +364,8 @@ NOT_THERE = {
     "extend_occurrence",
     "play_file",
     "stop_file",
+    "open_ballot",
+    "sign_paper",
 }
 AT_THE_TOP = {"list_audit", "list_messages", "send_message_again", "ignore_message"}
 

@@ -56,7 +56,9 @@ def _of(
 
     needed = [one["name"] for one in parameters if one["required"]]
     for one in needed:
-        assert values(one), f"what should {name} be asked as {one!r}?"
+        # None is given where there is none: then there is nothing to ask.
+        is_known = f"{name}.{one}" in known or one in known
+        assert is_known, f"what should {name} be asked as {one!r}?"
     more = [one["name"] for one in parameters if not one["required"] and one["name"] not in PAGING]
     listed = any(one["name"] == "after" for one in parameters)
     in_path = {one["name"] for one in parameters if one["in"] == "path"}
