@@ -16,6 +16,7 @@ from typing import Any
 
 from tests.bench.signalling import Client, HttpError
 from tests.lab.proxy import ROOT
+from web.orphans import die_with_parent
 
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 5.0
@@ -83,6 +84,7 @@ class Node:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=die_with_parent(),
             )
         client = Client(self.url)
         deadline = time.monotonic() + _START_TIMEOUT_S

@@ -26,7 +26,7 @@ COUNTIES = 4
 LOADS = 2
 VOTE_S = 8.0
 """Each answers at a moment of its own within so many seconds."""
-SETTLE_S = 60.0
+SETTLE_S = 150.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -176,8 +176,7 @@ async def _kill(county: Node, province: Node, say: Callable[[str], None]) -> Non
         await asyncio.sleep(at_s)
         say(f"{node.name} is killed")
         node.kill()
-    for node in (county, province):
-        await node.start()
+    await asyncio.gather(county.start(), province.start())
     say("both are back")
 
 
