@@ -31,6 +31,7 @@ PROGRAM = "tests.live.raising"
 # Of Opus: silence takes a few bytes, a tone some hundred.
 LOUD_BYTES = 20
 WITHIN_S = 8.0
+SETTLED_S, SETTLE_TRIES = 0.1, 30
 
 
 @dataclass(slots=True)
@@ -74,6 +75,14 @@ class FloorRow:
         """From tap to heard by all, in the median."""
         return statistics.median(r.all_heard_ms for r in self.rounds)
 
+    def arrived_ms(self) -> float:
+        """From tap to the first packet at the last viewer, in the median: no jitter buffer."""
+        return statistics.median(max(r.heard_ms) for r in self.rounds)
+
+    def ended_ms(self) -> float:
+        """From tap to the last packet that is to be heard, in the median."""
+        return statistics.median(max(r.silent_ms) for r in self.rounds)
+
     def silent_ms(self) -> float:
         """From tap to silence, in the median."""
         return statistics.median(r.all_silent_ms for r in self.rounds)
@@ -100,6 +109,7 @@ async def floor(
         page = await stack.enter_async_context(listening(f"{foot}/whep/{PROGRAMME}"))
         for viewer in watching:
             await viewer.receiving(20)
+        await _settled(page, say)
         for number in range(1, times + 1):
             name = f"{PROGRAMME}.site-{number}"
             async with site(foot, name, 190, 440, on_demand=True):
@@ -156,6 +166,19 @@ async def _floor(
         round(1000 * delay_s / max(1, samples)),
         lag.max_ms,
     )
+
+
+async def _settled(page: Listener, say: Say) -> None:
+    """Wait until Chromium's buffer has forgotten how its processes and the nodes' were started."""
+    before = await page.buffered()
+    for _ in range(SETTLE_TRIES):
+        await asyncio.sleep(2.0)
+        after = await page.buffered()
+        buffer_s = (after[0] - before[0]) / max(1.0, after[1] - before[1])
+        if buffer_s < SETTLED_S:
+            return
+        before = after
+    say(f"Chromium's buffer did not settle: {1000 * buffer_s:.0f} ms")
 
 
 def _first_loud(viewer: BareViewer, since_s: float) -> Callable[[], float | None]:

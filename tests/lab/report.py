@@ -186,6 +186,8 @@ def _floor(row: FloorRow) -> tuple[str, bool]:
             ],
         ),
         "",
+        f"by packets: from tap to the last viewer's first sound, median {row.arrived_ms():.0f} ms;"
+        f" from tap to the last sound that is to be heard, median {row.ended_ms():.0f} ms",
         f"from tap to heard by all: median {heard:.0f} ms (at most {HEARD_BOUND_MS:g});"
         f" from tap to silence: median {silent:.0f} ms (at most {SILENT_BOUND_MS:g})",
     ]  # fmt: skip
@@ -195,7 +197,7 @@ def _floor(row: FloorRow) -> tuple[str, bool]:
 def _switch(row: SwitchRow) -> tuple[str, bool]:
     frozen = max(max(c.picture_ms, c.shown_ms) for c in row.cuts)
     gap = max(max(c.skipped_ms, c.silent_ms) for c in row.cuts)
-    broken = row.missing + row.repeated + row.backwards + row.ended + row.not_decoded
+    broken = row.missing + row.repeated + row.backwards + row.ended + row.plis
     renegotiated = row.states != ["connecting", "connected"]
     failed = frozen > FROZEN_BOUND_MS or gap > SOUND_GAP_BOUND_MS or bool(broken) or renegotiated
     lines = [
@@ -217,7 +219,7 @@ def _switch(row: SwitchRow) -> tuple[str, bool]:
         f" (at most {SOUND_GAP_BOUND_MS:g})",
         f"packets missing {row.missing}, repeated {row.repeated}, back in time {row.backwards};"
         f" sessions ended {row.ended}; Chromium: {', '.join(row.states)}, freezes {row.freezes},"
-        f" keyframes asked {row.plis}, pictures not decoded {row.not_decoded}",
+        f" keyframes asked {row.plis}",
     ]  # fmt: skip
     return "\n".join(lines), failed
 

@@ -51,7 +51,10 @@ class Cut:
 
 @dataclass(slots=True)
 class SwitchRow:
-    """One run. `usual_ms` is Chromium's longest time without a new picture before any switch."""
+    """One run. `usual_ms` is Chromium's longest time without a new picture before any switch.
+
+    `plis` are Chromium's requests for a keyframe: what it sends when a picture cannot be decoded.
+    """
 
     delay_ms: float
     viewers: int
@@ -64,7 +67,6 @@ class SwitchRow:
     states: list[str] = field(default_factory=list)
     freezes: int = 0
     plis: int = 0
-    not_decoded: int = 0
 
 
 async def switching(
@@ -103,8 +105,6 @@ async def switching(
         row.states = await page.states()
         row.freezes = after["video"]["freezeCount"] - before["video"]["freezeCount"]
         row.plis = after["video"]["pliCount"] - before["video"]["pliCount"]
-        video = after["video"]
-        row.not_decoded = video["framesReceived"] - video["framesDecoded"] - video["framesDropped"]
         for viewer in watching:
             row.ended += bool(viewer.byes or viewer.alerted or viewer.undecipherable)
             for found in viewer.packets.values():
