@@ -45,6 +45,7 @@ IDLE_EVERY_S: Final = 60.0
 LOOK_EVERY_S: Final = 600.0
 """How often the entry of a course that is known is asked for again."""
 LOOK_AGAIN_S: Final = 30.0
+LEARN_FOR_S: Final = 5.0
 MANIFEST_WITHIN_S: Final = 60.0
 
 
@@ -249,7 +250,7 @@ class Depot:
 
     async def _learn(self, mirror: Mirror, wanted: Sequence[Need]) -> bool:
         """Asks for what is not known, or was long ago; the first due first. True for news."""
-        news = False
+        news, began_s = False, time.monotonic()
         for course in dict.fromkeys(one.course for one in wanted):
             if time.monotonic() < self._look_at.get(course, -math.inf):
                 continue
@@ -264,6 +265,9 @@ class Depot:
                 again_s = LOOK_AGAIN_S
                 log.info("depot-course-unknown course=%s why=%r", course, str(error))
             self._look_at[course] = time.monotonic() + again_s
+            if time.monotonic() - began_s > LEARN_FOR_S:
+                # What is known by now is fetched meanwhile; the rest is learnt in the next round.
+                self._news.set()
             if self._news.is_set():
                 break
         return news
