@@ -78,8 +78,12 @@ class Listener:
 
     async def buffered(self) -> tuple[float, float]:
         """Seconds that samples of sound have waited in the jitter buffer, in sum, and how many."""
-        audio = (await self.stats())["audio"]
-        return float(audio["jitterBufferDelay"]), float(audio["jitterBufferEmittedCount"])
+        audio = (await self.stats()).get("audio", {})
+        # Before its first packets Chromium tells nothing of it.
+        waited, samples = (
+            audio.get(f"jitterBuffer{what}", 0.0) for what in ("Delay", "EmittedCount")
+        )
+        return float(waited), float(samples)
 
     async def shown(self) -> list[float]:
         """When each picture was shown."""
