@@ -424,9 +424,13 @@ class Hub:
                 if self.root is None:
                     raise RuntimeError("this node has nobody who keeps its rooms")
                 await self.root.take(room, events)
-            except Exception:
-                # Never what they say: a ballot is nobody's business.
-                log.exception("room-events-not-kept room=%d count=%d", room, len(events))
+            except Exception as error:
+                # A database's error may tell what it was given, and a ballot is nobody's business.
+                secret = any(event.kind == "ballot" for event in events)
+                log.error(
+                    "room-events-not-kept room=%d count=%d why=%s",
+                    room, len(events), type(error).__name__, exc_info=None if secret else error,
+                )  # fmt: skip
                 self.exchange.outbox.again(ids)
                 good = False
             else:
