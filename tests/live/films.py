@@ -25,7 +25,7 @@ SEGMENT_S = 2
 
 def film(course_id: str, seconds: int, key: Ed25519PrivateKey) -> Lesson:
     """A course of an even number of seconds. Its picture is bright and changes with every frame."""
-    boxes = list(_boxes(_encode(seconds)))
+    boxes = list(_boxes(encoded(seconds)))
     first = next(i for i, (kind, _) in enumerate(boxes) if kind == b"moof")
     init = b"".join(data for kind, data in boxes[:first])
     bodies: list[bytes] = []
@@ -90,7 +90,7 @@ def film(course_id: str, seconds: int, key: Ed25519PrivateKey) -> Lesson:
     return Lesson(key, course, manifest, files)
 
 
-def _encode(seconds: int) -> bytes:
+def encoded(seconds: int) -> bytes:
     """A fragmented MP4 with a fragment for every SEGMENT_S."""
     file = io.BytesIO()
     flags = {
