@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 # One machine's pause is no fault of the code: examples count, not the time that one takes.
@@ -20,3 +25,38 @@ for name in [name for name in os.environ if name.startswith("TERRACE_")]:
 # A shell that runs the tests in the background has them ignore SIGINT, and their processes too.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+HERE = Path(__file__).parent
+# These wait for clocks and sockets more than they compute: one worker takes them one by one, while
+# the other takes everything else, file by file.
+REAL_TIME = ("live", "chaos", "lab")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say what goes to one worker together (`pytest -n 2 --dist loadgroup`)."""
+    for item in items:
+        place = item.path.relative_to(HERE)
+        together = "live" if place.parts[0] in REAL_TIME else str(place)
+        item.add_marker(pytest.mark.xdist_group(together))
+
+
+@pytest.fixture(autouse=True)
+def _undisturbed(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Have nothing run beside a test that is marked `alone`.
+
+    Two locks: who waits to be alone holds the first, so that the other worker begins nothing new.
+    """
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    if run is None:
+        yield
+        return
+    alone = request.node.get_closest_marker("alone") is not None
+    folder = Path(tempfile.gettempdir())
+    with (
+        (folder / f"terrace-{run}-turn").open("w") as turn,
+        (folder / f"terrace-{run}-floor").open("w") as floor,
+    ):
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        fcntl.flock(floor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(turn, fcntl.LOCK_UN)
+        yield

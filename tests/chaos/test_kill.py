@@ -9,7 +9,7 @@ import pytest
 from tests.lab.kill import kill
 from tests.lab.ports import Ports
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.alone]
 
 VIEWERS = 10
 LONGEST_STALL_MS = 6000.0

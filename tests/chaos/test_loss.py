@@ -9,7 +9,7 @@ from tests.lab.loss import LossRow, loss
 from tests.lab.ports import Ports
 from tests.lab.probe import KINDS
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.alone]
 
 
 async def run(conditions: Conditions, *, hops: int = 4, seconds: float = 8.0) -> LossRow:

@@ -28,7 +28,7 @@ from tests.schedule.national import Size
 from tests.web.centre.people import HASHER, PASSWORD
 
 __all__ = ["database", "folder", "postgres_server", "source", "sqlite_folder"]
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.alone]
 
 COUNTRY = Size(31, 333, 2_851, 0, 10, 0)
 LESSON = 1

@@ -14,7 +14,7 @@ from playwright.async_api import Page, async_playwright
 from tests.live.narrows import narrows
 from tests.live.processes import Relay, relay
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.alone]
 
 ARGUMENTS = (
     "--autoplay-policy=no-user-gesture-required",

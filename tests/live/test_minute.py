@@ -15,7 +15,7 @@ from tests.live.publishers import live
 from tests.live.tree import Node, end_process, free_ports, start_process, until
 from web import demo
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.alone]
 
 MINUTE_S = 60.0
 SETTLE_S = 3.0

@@ -121,6 +121,7 @@ async def test_a_class_is_recorded_by_itself_and_joined_when_it_ends(
     assert max(map(abs, seen.skews_ms[1:])) <= MAX_SKEW_MS, seen.skews_ms
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("codec", ["VP8", "H264"])
 async def test_a_browser_s_class_is_recorded_in_step_and_played_by_a_browser(
     codec: str, tmp_path: Path, stream: str, browsers: Playwright
@@ -401,6 +402,7 @@ def recorders(node_pid: int) -> list[int]:
     return found
 
 
+@pytest.mark.alone
 async def test_a_programme_is_one_recording_in_step_across_its_cuts(tmp_path: Path) -> None:
     """Two publishers that heed no keyframe request take turns: what was seen decodes as one file.
 

@@ -25,7 +25,7 @@ from tests.live.tabs import SHOTS, Tab, open_tab
 from tests.media.papers import pdf
 from tests.patience import PATIENCE
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.alone]
 
 FLAGS = [
     *(flag for flag in tabs.FLAGS if flag != tabs.FAKE_DEVICES),

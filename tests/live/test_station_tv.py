@@ -20,7 +20,7 @@ from tests.live.village_day import BoxProcess, Eyes, run_day
 from tests.web import village
 from tests.web.village import DAY, fill, give, pair, timetable
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.alone]
 
 HOUR = 3600.0
 LATEST_S = 5.0

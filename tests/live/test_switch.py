@@ -13,7 +13,7 @@ from tests.live.tree import Tree, until
 from tests.live.viewers import AiortcViewer, steps
 from tests.patience import PATIENCE
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.alone]
 
 DARK, BRIGHT = 60, 190
 

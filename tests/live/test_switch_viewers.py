@@ -19,7 +19,7 @@ from tests.live.test_switch import switch
 from tests.live.tree import Tree
 from tests.live.viewers import Arrival, BareViewer, Kind, Report, missing, steps
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.alone]
 
 CUTS = 6
 BETWEEN_S = 0.8
