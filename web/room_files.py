@@ -203,6 +203,8 @@ async def send_gently(request: web.Request, response: web.StreamResponse, data: 
         for at in range(0, len(data), CHUNK_BYTES):
             async with asyncio.timeout(CLIENT_SILENT_S):
                 await response.write(data[at : at + CHUNK_BYTES])
+                # By itself aiohttp waits after 64 KB only, which is more than a page.
+                await request.writer.drain()
         await response.write_eof()
     except (TimeoutError, ConnectionError):
         transport.abort()
