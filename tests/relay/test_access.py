@@ -203,7 +203,7 @@ def public_key_forms() -> list[bytes]:
     return [PUBLIC_PEM, PUBLIC_PEM.strip(), key.public_bytes(Encoding.Raw, PublicFormat.Raw)]
 
 
-@pytest.mark.parametrize("secret", public_key_forms())
+@pytest.mark.parametrize("secret", public_key_forms(), ids=["pem", "stripped", "raw"])
 def test_public_key_is_no_shared_secret(closed: Access, secret: bytes) -> None:
     """HS256 with our public key as the secret: anybody could make such a token."""
     body = b64(b'{"alg":"HS256","typ":"JWT"}') + "." + b64(b'{"exp":1890000000,"relay":true}')
