@@ -18,7 +18,7 @@ demo: $(VENV)/.runtime
 
 test: lint
 	@.ci/system-packages
-	@$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/pytest -n 2 $(ARGS)
 
 check: lint
 	@$(BIN)/pytest --ignore=tests/live --ignore=tests/chaos -m "not postgresql and not programs" $(ARGS)

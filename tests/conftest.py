@@ -8,9 +8,11 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 # One machine's pause is no fault of the code: examples count, not the time that one takes.
 settings.register_profile("terrace", deadline=None)
@@ -26,18 +28,21 @@ for name in [name for name in os.environ if name.startswith("TERRACE_")]:
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-HERE = Path(__file__).parent
 # These wait for clocks and sockets more than they compute: one worker takes them one by one, while
 # the other takes everything else, file by file.
-REAL_TIME = ("live", "chaos", "lab")
+REAL_TIME = ("tests/live/", "tests/chaos/", "tests/lab/")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say what goes to one worker together (`pytest -n 2 --dist loadgroup`)."""
-    for item in items:
-        place = item.path.relative_to(HERE)
-        together = "live" if place.parts[0] in REAL_TIME else str(place)
-        item.add_marker(pytest.mark.xdist_group(together))
+class ByPlace(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
+    """What goes to one worker together: all tests in real time, or else those of a file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "live" if nodeid.startswith(REAL_TIME) else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByPlace:
+    """Schedule as `ByPlace` says when the tests run in several workers (`pytest -n 2`)."""
+    return ByPlace(config, log)
 
 
 @pytest.fixture(autouse=True)
