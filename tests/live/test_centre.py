@@ -45,7 +45,7 @@ from web import sample
 from web.library import open_library
 from web.library_settings import LibrarySettings
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.alone]
 
 
 # ------------------------------------------------------------ the demo

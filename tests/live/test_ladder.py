@@ -20,7 +20,7 @@ from tests.live.test_layers import ARGUMENTS, STATS, WATCH, page_at, port_of
 from tests.live.tree import end_process, start_process, until
 from tests.live.viewers import BareViewer
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.alone]
 
 TERRACE = (sys.executable, "-m", "web.cli")
 WIDE, THIN = 4e6, 250e3
