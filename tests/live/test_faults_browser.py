@@ -28,7 +28,7 @@ from tests.live.test_crowd_browser import on_air, reads, shot, viewer
 from tests.live.wanderers import Crowd
 from web.pages import load_locales
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.alone]
 
 WORDS = load_locales()
 

@@ -2,7 +2,7 @@
 
 The events are those of a scripted socket in the browser, so that each state can be looked at; the
 pages and their media are a real node's. The whole meeting over real nodes is in
-test_room_browser.py. Pictures for eyes go to SHOTS.
+whole_meeting.py. Pictures for eyes go to SHOTS.
 """
 
 from __future__ import annotations
