@@ -1,4 +1,4 @@
-"""A class that runs by itself, with real processes and Chromium; its centre is killed.
+"""A centre that is killed in the middle of its class, with real processes and Chromium.
 
 By hand, for it is not steady enough beside other work: `pytest tests/live/killed_centre.py`.
 """
@@ -8,22 +8,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import re
-import sys
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import aiohttp
 import pytest
 from playwright.async_api import Playwright
 from sqlalchemy import func, select, update
 
-from media import pairing, signed
-from media.programme import TYP, Kind, Programme, parse
 from schedule import people, planning
 from schedule.people import NewPerson
 from schedule.rights import Role
@@ -40,8 +34,7 @@ from tests.live.centres import (
     signed_in,
 )
 from tests.live.publishers import FfmpegPublisher, live
-from tests.live.test_minute import demo_port
-from tests.live.tree import Node, end_process, free_ports, start_process, until
+from tests.live.tree import Node, end_process, free_ports, until
 from tests.patience import PATIENCE
 from tests.schedule.receivers import Hook, Mailbox, smtp_server, webhook_receiver
 from web import sample
@@ -49,78 +42,6 @@ from web.library import open_library
 from web.library_settings import LibrarySettings
 
 pytestmark = [pytest.mark.live, pytest.mark.alone]
-
-
-# ------------------------------------------------------------ the demo
-
-
-@pytest.fixture
-def demonstration(tmp_path: Path) -> Iterator[tuple[Node, Node]]:
-    """Centre and county of a demo whose class begins soon."""
-    base = demo_port()
-    log = tmp_path / "demo.log"
-    command = [sys.executable, "-m", "web.cli", "demo", "--base-port", str(base)]
-    process = start_process([*command, "--class-in", "12"], log)
-    try:
-        yield Node("centre", base, log), Node("county", base + 30, log)
-    finally:
-        end_process(process)
-    assert process.returncode == 0, log.read_text()
-
-
-async def test_a_class_of_the_demo_runs_by_itself(
-    demonstration: tuple[Node, Node], browsers: Playwright
-) -> None:
-    """It begins, is watched at the county, ends, and stands in the library and on a timetable."""
-    centre, county = demonstration
-
-    async def said() -> tuple[str, str] | None:
-        text = county.log.read_text(errors="replace")
-        password = re.search(rf"{sample.LOGIN} / (\S+)", text)
-        stream = re.search(r"/watch/(class-[0-9]+)", text)
-        return (password[1], stream[1]) if password and stream else None
-
-    password, stream = await until("the demo says what there is", said, READY_WITHIN_S)
-    occurrence_id = int(stream.removeprefix("class-"))
-    async with signed_in(centre.url, password) as api:
-        page = await ChromiumViewer.open(browsers, county.url, stream)
-        await page.playing(CLASS_WITHIN_S)
-        await api.until_state(occurrence_id, "on_air")
-        await page.advance(30, 20)
-        await api.until_state(occurrence_id, "published")
-        course = (await api.occurrence(occurrence_id))["course"]
-        courses = (await api.get("/api/courses"))["courses"]
-
-        async def look() -> Any:
-            shown = await api.get(f"/api/occurrences/{occurrence_id}/attendance")
-            return shown if shown["items"] else None
-
-        attended = await until("the attendance is worked out", look, READY_WITHIN_S)
-    assert course in [one["id"] for one in courses]
-    # The county's room was there, counted by its node.
-    assert [one["attendee"] for one in attended["items"]] == ["site:1"]
-
-    programme = await _programme(county)
-    by_id = {one.id: one for one in programme.items}
-    assert (by_id[stream].kind, by_id[stream].stream) == (Kind.LIVE, stream)
-    replay = by_id[f"replay-{occurrence_id}"]
-    assert (replay.kind, replay.course) == (Kind.COURSE, course)
-
-
-async def _programme(county: Node) -> Programme:
-    """The timetable that the county has for the sample's station, signed by the demo's library."""
-    folder = re.search(r"(/\S*terrace-demo-\S+)", county.log.read_text(errors="replace"))
-    assert folder is not None
-    key = pairing.read_pem((Path(folder[1]) / "library-public.pem").read_text())
-    url = f"{county.url}/api/programmes/{sample.STATION}"
-    async with aiohttp.ClientSession() as http, http.get(url) as answer:
-        text = await answer.text()
-        assert answer.status == 200, text
-    return parse(signed.verify(text, [key], TYP))
-
-
-# ------------------------------------------------------------ the centre is killed
-
 
 CLASS_S = 25
 OPERATORS = 12
