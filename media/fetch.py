@@ -554,15 +554,16 @@ class Fetcher:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The response once its headers are there. What was not read is cut off at the end."""
         assert self._http is not None
-        async with asyncio.timeout(ANSWER_WITHIN_S):
-            # No redirects: they would take the token elsewhere.
-            response = await self._http.get(url, headers=headers, allow_redirects=False)
+        response: aiohttp.ClientResponse | None = None
         try:
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                # No redirects: they would take the token elsewhere.
+                response = await self._http.get(url, headers=headers, allow_redirects=False)
             yield response
         finally:
-            if response.content.at_eof():
+            if response is not None and response.content.at_eof():
                 response.release()
-            else:
+            elif response is not None:
                 response.close()
 
     def _came(self, source: Source, size_bytes: int) -> None:

@@ -443,6 +443,7 @@ async def test_a_programme_is_one_recording_in_step_across_its_cuts(tmp_path: Pa
     assert len(seen.skews_ms) >= 4
     gaps = [after - before for before, after in pairwise(seen.pictures_s)]
     assert min(gaps) > 0
-    assert max(gaps) <= 0.3
+    # The first may be the publisher's own: while it starts it leaves out pictures.
+    assert max(gaps[1:]) <= 0.3
     # A beep whose flash was cut away may find one of the other source.
     assert sum(abs(skew) > MAX_SKEW_MS for skew in seen.skews_ms) <= 2, seen.skews_ms

@@ -48,11 +48,17 @@ class Site:
 
     def __init__(self, room: LibraryRoom, server: TestServer, http: aiohttp.ClientSession) -> None:
         self.room = room
-        self.http = http
+        self._http = http
         self.url = str(server.make_url("")).rstrip("/")
 
+    async def ask(self, method: str, url: str, **more: Any) -> aiohttp.ClientResponse:
+        """The answer, with its body read."""
+        async with self._http.request(method, url, **more) as answer:
+            await answer.read()
+            return answer
+
     async def get(self, path: str, **headers: str) -> aiohttp.ClientResponse:
-        return await self.http.get(self.url + path, headers=headers)
+        return await self.ask("GET", self.url + path, headers=headers)
 
     async def library(self) -> Library:
         return await self.room.library()
@@ -187,7 +193,7 @@ async def test_a_range_is_of_the_version_that_is_named(site: Site, tmp_path: Pat
     await entered(site, tmp_path, data=DATA[::-1])
     whole = await site.get("/courses/rice/480p.mp4", Range="bytes=0-3", **{"If-Range": etag})
     assert (whole.status, await whole.read()) == (200, DATA[::-1])
-    head = await site.http.head(f"{site.url}/courses/rice/480p.mp4")
+    head = await site.ask("HEAD", f"{site.url}/courses/rice/480p.mp4")
     assert (head.status, head.headers["Content-Length"]) == (200, "30")
 
 
@@ -233,7 +239,7 @@ async def test_a_token_opens_its_courses_and_no_others(closed: Site, tmp_path: P
 async def test_a_page_s_token_goes_with_its_video(closed: Site, tmp_path: Path) -> None:
     """`<video>` sends no header: the page shows its token once, and a cookie does the rest."""
     await entered(closed, tmp_path)
-    assert (await closed.http.post(f"{closed.url}/courses/session")).status == 401
+    assert (await closed.ask("POST", f"{closed.url}/courses/session")).status == 401
     jar = aiohttp.CookieJar(unsafe=True)
     async with aiohttp.ClientSession(cookie_jar=jar) as browser:
         bearer = {"Authorization": f"Bearer {token(view=['course/*'], publish=['course/*'])}"}
@@ -258,7 +264,8 @@ def told(**values: str) -> str:
 
 
 async def begin(site: Site, size: int, **values: str) -> str:
-    answer = await site.http.post(
+    answer = await site.ask(
+        "POST",
         f"{site.url}/api/uploads",
         headers={"Upload-Length": str(size), "Upload-Metadata": told(**values)},
     )
@@ -267,7 +274,8 @@ async def begin(site: Site, size: int, **values: str) -> str:
 
 
 async def send(site: Site, place: str, offset: int, data: object) -> aiohttp.ClientResponse:
-    return await site.http.patch(
+    return await site.ask(
+        "PATCH",
         place,
         data=data,
         headers={
@@ -288,7 +296,7 @@ async def test_an_upload_that_breaks_goes_on_and_becomes_a_course(
     async def come(bytes_: int) -> None:
         async with asyncio.timeout(30):
             while True:
-                where = await site.http.head(place)
+                where = await site.ask("HEAD", place)
                 if where.headers["Upload-Offset"] == str(bytes_):
                     return
                 await asyncio.sleep(0.02)
@@ -300,7 +308,7 @@ async def test_an_upload_that_breaks_goes_on_and_becomes_a_course(
 
     with pytest.raises(aiohttp.ClientError):
         await send(site, place, 0, cut())
-    where = await site.http.head(place)
+    where = await site.ask("HEAD", place)
     assert where.headers["Upload-Length"] == str(len(clip))
     assert where.headers["Upload-Offset"] == str(half)
     wrong = await send(site, place, half + 1, clip[half + 1 :])
@@ -326,7 +334,7 @@ async def test_an_upload_that_breaks_goes_on_and_becomes_a_course(
     ]  # fmt: skip
     assert (await site.get(f"/courses/{course['id']}/poster.jpg")).status == 200
     # Its data is gone, so nobody goes on with it.
-    assert (await site.http.head(place)).status == 404
+    assert (await site.ask("HEAD", place)).status == 404
 
 
 async def test_an_upload_that_is_no_video_says_so_in_the_list_of_jobs(site: Site) -> None:
@@ -358,7 +366,7 @@ async def test_an_upload_that_is_no_video_says_so_in_the_list_of_jobs(site: Site
 async def test_an_upload_that_cannot_be_taken_is_refused_in_a_sentence(
     site: Site, headers: dict[str, str], status: int, said: str
 ) -> None:
-    answer = await site.http.post(f"{site.url}/api/uploads", headers=headers)
+    answer = await site.ask("POST", f"{site.url}/api/uploads", headers=headers)
     text = await answer.text()
     assert (answer.status, said in text) == (status, True), text
     assert answer.headers["Tus-Resumable"] == "1.0.0"
@@ -367,19 +375,19 @@ async def test_an_upload_that_cannot_be_taken_is_refused_in_a_sentence(
 async def test_more_bytes_than_announced_are_not_kept(site: Site) -> None:
     place = await begin(site, 5, title="x")
     assert (await send(site, place, 0, b"123456")).status == 413
-    assert (await site.http.head(place)).headers["Upload-Offset"] == "0"
-    assert (await site.http.patch(place, data=b"12345")).status == 400
-    assert (await site.http.delete(place)).status == 204
+    assert (await site.ask("HEAD", place)).headers["Upload-Offset"] == "0"
+    assert (await site.ask("PATCH", place, data=b"12345")).status == 400
+    assert (await site.ask("DELETE", place)).status == 204
     assert (await send(site, place, 0, b"12345")).status == 404
-    assert (await site.http.head(f"{site.url}/api/uploads/{'a' * 22}")).status == 404
+    assert (await site.ask("HEAD", f"{site.url}/api/uploads/{'a' * 22}")).status == 404
 
 
 async def test_who_may_not_publish_may_not_upload(closed: Site) -> None:
     url = f"{closed.url}/api/uploads"
     for grant, status in (({"view": ["*"]}, 403), ({"publish": ["course/*"]}, 201)):
         bearer = {"Authorization": f"Bearer {token(**grant)}", "Upload-Length": "5"}
-        assert (await closed.http.post(url, headers=bearer)).status == status
-    assert (await closed.http.post(url, headers={"Upload-Length": "5"})).status == 401
+        assert (await closed.ask("POST", url, headers=bearer)).status == status
+    assert (await closed.ask("POST", url, headers={"Upload-Length": "5"})).status == 401
 
 
 def test_uploads_that_were_given_up_are_removed(tmp_path: Path) -> None:
@@ -418,9 +426,9 @@ async def until(look: Callable[[], Awaitable[Any]]) -> Any:
 
 
 async def change(site: Site, how: str, path: str, **more: Any) -> tuple[int, Any]:
-    async with site.http.request(how, site.url + path, **more) as answer:
-        text = await answer.text()
-        return answer.status, json.loads(text) if text.startswith("{") else text
+    answer = await site.ask(how, site.url + path, **more)
+    text = await answer.text()
+    return answer.status, json.loads(text) if text.startswith("{") else text
 
 
 async def test_a_course_is_corrected_over_http(site: Site, tmp_path: Path) -> None:

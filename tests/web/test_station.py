@@ -380,11 +380,13 @@ async def test_only_the_television_may_say_what_was_played_and_read_the_code(
         assert (await here.get(f"/api/station/attendance?code={code}"))["roll"] == body["roll"]
         status, told = await here.post("/api/station/attendance", body | {"head_count": -1})
         assert (status, told["error"].startswith("head_count")) == (400, True)
-        async with aiohttp.ClientSession() as http:
-            form = await http.post(here.url + "/api/station/attendance", data={"code": code})
-            assert form.status == 415
-            other = await http.get(here.url + "/api/station", headers={"Host": "evil.example.com"})
-            assert other.status == 421
+        stranger = {"Host": "evil.example.com"}
+        async with (
+            aiohttp.ClientSession() as http,
+            http.post(here.url + "/api/station/attendance", data={"code": code}) as form,
+            http.get(here.url + "/api/station", headers=stranger) as other,
+        ):
+            assert (form.status, other.status) == (415, 421)
     entries = [json.loads(one) for one in _payloads(folder / "logbook.jws")]
     assert [one["body"]["what"] for one in entries] == ["attendance"]
 
