@@ -53,9 +53,9 @@ class Site:
 
     async def ask(self, method: str, url: str, **more: Any) -> aiohttp.ClientResponse:
         """The answer, with its body read."""
-        async with self._http.request(method, url, **more) as answer:
-            await answer.read()
-            return answer
+        answer = await self._http.request(method, url, **more)
+        await answer.read()
+        return answer
 
     async def get(self, path: str, **headers: str) -> aiohttp.ClientResponse:
         return await self.ask("GET", self.url + path, headers=headers)
