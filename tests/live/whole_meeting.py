@@ -22,6 +22,7 @@ from tests.live import meeting, tabs
 from tests.live.browser import executable
 from tests.live.meeting import LOGIN, PASSWORD, SITES, House, Meeting
 from tests.live.tabs import SHOTS, Tab, open_tab
+from tests.live.tree import until
 from tests.media.papers import pdf
 from tests.patience import PATIENCE
 
@@ -60,6 +61,7 @@ class Room:
     browsers: dict[str, Browser] = field(default_factory=dict)
     tabs: dict[str, Tab] = field(default_factory=dict)
     shots: int = 0
+    began: float = field(default_factory=time.monotonic)
 
     @property
     def console(self) -> Tab:
@@ -98,6 +100,8 @@ class Room:
         """Pictures of these pages as they are now."""
         SHOTS.mkdir(parents=True, exist_ok=True)
         self.shots += 1
+        with (SHOTS / "meeting.txt").open("w" if self.shots == 1 else "a") as times:
+            times.write(f"{time.monotonic() - self.began:6.1f} s  {step}\n")
         for name in names:
             tab = self.tabs.get(name) or self.sites[name]
             path = SHOTS / f"meeting-{self.shots:02}-{step}-{name}.png"
@@ -111,12 +115,10 @@ class Room:
 
     async def on_air(self, source: str) -> None:
         """Cut to a source by its key, as the director does, and wait until all are told."""
-        number = await self.console.page.evaluate(
-            "(source) => [...document.querySelectorAll('.source')].findIndex("
-            "(one) => one.querySelector('.source-name').textContent === source) + 1",
-            source,
-        )
-        assert number > 0, f"{source} is no source of the bank"
+        bank = "[...document.querySelectorAll('.source .source-name')]"
+        found = f"{bank}.findIndex((one) => one.textContent === '{source}')"
+        await self.console.until(f"{found} >= 0", WITHIN_S)
+        number = int(await self.console.page.evaluate(found)) + 1
         await self.press(str(number))
         await self.console.until("s.previewState === 'playing'", WITHIN_S)
         await self.press("Enter")
@@ -179,7 +181,7 @@ async def watches(tab: Tab) -> None:
 
 # Ten minutes where others share the machine, one and a half on a quiet one.
 @pytest.mark.timeout(1200)
-async def test_a_meeting_from_line_test_to_poll(tmp_path: Path) -> None:
+async def test_a_meeting_from_line_test_to_its_recording(tmp_path: Path) -> None:
     await asyncio.to_thread(meeting.put_in_a_film, tmp_path, 60)
     async with room(tmp_path) as one:
         await begin(one)
@@ -201,9 +203,12 @@ async def test_a_meeting_from_line_test_to_poll(tmp_path: Path) -> None:
         await film(one)
         await slides(one)
         await poll(one)
+        await ballot(one)
         for tab in [*one.tabs.values(), *one.sites.values()]:
             assert tab.errors == []
         assert (await hall.stats())["reconnects"] == 0, "the hall's session was made once"
+        await adjourn(one)
+        await recorded(one)
 
 
 async def line_test(one: Room) -> None:
@@ -252,7 +257,6 @@ async def roll_call(one: Room) -> None:
 async def two_presenters(one: Room) -> None:
     second = await one.open("second", "?as=second")
     await second.until("s.sender === 'up'", WITHIN_S)
-    await one.console.until("document.querySelectorAll('.source').length >= 2", WITHIN_S)
     await one.on_air("第二主讲人")
     await one.programme("second")
     await second.until("s.standing.isLive", WITHIN_S)
@@ -353,7 +357,97 @@ async def poll(one: Room) -> None:
     await one.tabs["hall"].until_text("#side", "3 · 50%")
     await one.shoot("poll-shown", "console", "phone", "hall", "longhua-hall")
     await console.page.click("#poll-end")
+    await console.until("s.told.polls[0]?.open === false", WITHIN_S)
     await console.page.click("#poll-end")
+    await console.until("!s.state.poll?.shown", WITHIN_S)
+
+
+VOTES = {"longhua-hall": 0, "fengning-hall": 1, "luanping-hall": 0}
+
+
+async def ballot(one: Room) -> None:
+    """Six units have a vote each. Three counties cast theirs, and not from two rooms."""
+    console, hall = one.console, one.tabs["hall"]
+    await one.press("b")
+    await console.page.fill("#vote-text", "是否启用大洼蓄滞洪区?")
+    await console.page.fill("#vote-answers", "同意\n反对\n弃权")
+    await console.page.fill("#vote-minutes", "15")
+    await console.page.click("#vote-form button")
+    await hall.until("s.scene.startsWith('ballot')", WITHIN_S)
+    for code, choice in VOTES.items():
+        page = one.sites[code].page
+        await page.click(f"#ballot-options label >> nth={choice}", timeout=20_000 * PATIENCE)
+        if code == "longhua-hall":
+            await one.shoot("ballot-chosen", code)
+        await page.click("#ballot-cast")
+        await one.sites[code].until_text("#ballot-hint", "已密封入箱")
+    late = one.sites["longhua-town"]
+    await late.page.click("#ballot-options label >> nth=1")
+    await late.page.click("#ballot-cast")
+    await late.until_text("#ballot-hint", "本单位已领过选票")
+    await console.until_text("#vote-ring", "3 / 6")
+    await one.shoot("ballot", "console", "hall", "longhua-hall", "longhua-town")
+    assert (await console.stats())["told"]["ballots"][0]["result"] is None, (
+        "sealed until it is over"
+    )
+
+    await console.page.click("#vote-end")
+    await hall.until("s.state.ballot?.result", 2 * WITHIN_S)
+    assert (await hall.stats())["state"]["ballot"]["result"] == [2, 1, 0]
+    await console.until_text("#vote-bars", "2 · 67%")
+    await hall.until_text("#side", "2 · 67%")
+    await one.sites["luanping-hall"].until_text("#ballot-result", "2 · 67%")
+    await one.shoot("ballot-result", "console", "hall", "luanping-hall")
+
+
+async def adjourn(one: Room) -> None:
+    """The director ends the meeting; every page says so, and they all go home."""
+    console = one.console
+    await console.page.click("#close")
+    await one.shoot("adjourn", "console")
+    await console.page.click("#close-yes")
+    for tab in [one.tabs["hall"], *one.sites.values()]:
+        await tab.until("s.state.meeting.room === 'closed'", WITHIN_S)
+    await console.until("s.programme === 'off'", WITHIN_S)
+    await one.shoot("over", "console", "hall", "longhua-hall", "phone")
+    for code in list(one.sites):
+        await one.browsers.pop(code).close()
+        del one.sites[code]
+    for name in ("presenter", "second", "hall", "phone"):
+        await one.tabs.pop(name).page.context.close()
+
+
+async def recorded(one: Room) -> None:
+    """What all have seen stands in the library, is found there, and is played."""
+    console = one.console
+    await console.page.click("#minutes")
+    await console.page.wait_for_url("**/centre/occurrence/*", timeout=20_000 * PATIENCE)
+    await console.until("s.stage?.occurrence.state === 'published'", 120)
+    await one.shoot("published", "console")
+    course = (await console.stats())["stage"]["occurrence"]["course"]
+    library = await open_tab(console.page.context, f"{one.house['luanping'].url}/courses")
+    await library.page.locator(f"a[href*='{course}']").wait_for(timeout=20_000 * PATIENCE)
+    one.tabs["library"] = library
+    await one.shoot("library", "library")
+    await console.page.click("#recording")
+    played = "window.terrace?.state?.() ?? {ready: 0}"
+    await until_played(console, f"({played}).ready >= 1")
+    await one.shoot("course", "console")
+    await console.page.keyboard.press("5")
+    await console.page.keyboard.press("k")
+    began = (await console.page.evaluate(played))["duration"] / 2
+    await until_played(console, f"({played}).at > {began} + 3 && ({played}).width > 0")
+    assert (await console.page.evaluate(played))["error"] == ""
+    await one.shoot("course-plays", "console")
+
+
+async def until_played(tab: Tab, condition: str) -> None:
+    """Wait until the player's state fits."""
+
+    async def look() -> bool:
+        return bool(await tab.page.evaluate(condition))
+
+    await until(condition, look, 30 * PATIENCE)
 
 
 @pytest.mark.timeout(1200)

@@ -395,6 +395,10 @@ class Rooms:
                     await self.room(id)
             else:
                 await self._refresh(id)
+        # A room that was closed hears later that its meeting has ended.
+        for room in list(self._rooms.values()):
+            if room.state == "closed" and room.meeting.state in BEFORE:
+                await self._refresh(room.id)
 
     async def look(self, room: Room) -> None:
         """See who is lost and who is back, and keep counts that have come."""

@@ -42,6 +42,9 @@ function draw() {
   byId("agenda-card").hidden = !stage.agenda;
   setText(byId("agenda"), stage.agenda);
   drawDoors(one);
+  // Whether somebody comes is no question any more.
+  const isOver = !["planned", "rehearsal", "on_air"].includes(one.state);
+  byId("answer").hidden = isOver || !(me.may.reply ?? []).length;
 }
 
 function drawDoors(one) {
@@ -52,6 +55,8 @@ function drawDoors(one) {
   byId("watch").hidden = !isOn;
   byId("present").setAttribute("href", `/present/${stage.stream}`);
   byId("watch").setAttribute("href", `/watch/${stage.stream}`);
+  byId("recording").hidden = !(one.state === "published" && one.course);
+  if (one.course) byId("recording").setAttribute("href", `/courses/${one.course}`);
   byId("start").hidden = !(mayControl && isOpen);
   byId("end").hidden = !(mayControl && isOn);
   byId("extend-form").hidden = !(mayControl && isOn);
@@ -131,7 +136,6 @@ byId("extend-form").addEventListener("submit", (event) => {
   act("extend", { minutes: Number(byId("extend-minutes").value) });
 });
 for (const value of ["yes", "no", "leave"]) byId(`answer-${value}`).addEventListener("click", () => answerFor(value));
-byId("answer").hidden = !(me.may.reply ?? []).length;
 
 wireSingle(() => stage, look);
 

@@ -15,6 +15,8 @@ export class Ballots {
   #client;
   #room;
   #said = "";
+  /** The ballot that this was said of. */
+  #saidOf = 0;
   #isCasting = false;
   /** The ballot that this page has cast its vote in, 0 for none. */
   #castIn = 0;
@@ -39,12 +41,16 @@ export class Ballots {
    */
   async #cast(ballot, choice) {
     this.#isCasting = true;
+    this.#saidOf = ballot.id;
     this.#say("room.ballot.casting");
     try {
       if (!Paper.possible) return this.#say("room.ballot.insecure");
       const paper = await Paper.of(this.#room, ballot);
       const answer = await this.#sign(ballot, paper.blinded);
       if (answer.status === 401 || answer.status === 404) return this.#say("room.ballot.signin");
+      if (answer.status === 409 && this.#client.state.ballot?.open) {
+        return this.#say(ballot.voters === "units" ? "room.ballot.taken.unit" : "room.ballot.taken");
+      }
       if (answer.status !== 200 && answer.status !== 201) {
         return this.#say("room.ballot.refused", { sentence: answer.sentence || String(answer.status) });
       }
@@ -83,16 +89,16 @@ export class Ballots {
   /** Draw the card; whether there is something to see. */
   draw() {
     const { ballot } = this.#client.state;
-    byId("ballot-card").hidden = !ballot || !(ballot.open || ballot.result);
+    byId("ballot-card").hidden = !ballot;
     if (byId("ballot-card").hidden) return false;
     setText(byId("ballot-question"), ballot.question);
     setText(byId("ballot-left-word"), ballot.open ? ballotLeft(this.#client) : t("room.ballot.closed"));
     byId("ballot-form").hidden = !ballot.open || this.#castIn === ballot.id;
     byId("ballot-cast").disabled = this.#isCasting;
-    byId("ballot-result").hidden = ballot.open;
+    byId("ballot-result").hidden = !ballot.result;
     if (!ballot.open) {
-      drawBars(byId("ballot-result"), ballot.options, ballot.result ?? []);
-      setText(byId("ballot-hint"), t("room.ballot.result"));
+      if (ballot.result) drawBars(byId("ballot-result"), ballot.options, ballot.result);
+      setText(byId("ballot-hint"), t(ballot.result ? "room.ballot.result" : "room.ballot.counting"));
       return true;
     }
     replaceIfChanged(byId("ballot-options"), `${ballot.id} ${ballot.options.join("\n")}`, () =>
@@ -101,7 +107,8 @@ export class Ballots {
         Object.assign(input, { type: "radio", name: "vote", value: String(index), required: true });
         return html("label", "option big", "", input, html("span", "", option));
       }));
-    setText(byId("ballot-hint"), this.#said || t("room.ballot.secret"));
+    const isSaid = this.#said && this.#saidOf === ballot.id;
+    setText(byId("ballot-hint"), isSaid ? this.#said : t("room.ballot.secret"));
     return true;
   }
 }

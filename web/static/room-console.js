@@ -7,7 +7,7 @@ import { Panels } from "./room-panels.js";
 import { drawClock, drawHead, onKeys, sourceName } from "./room-parts.js";
 import { Queue } from "./room-queue.js";
 import { SlideDesk } from "./room-slidedesk.js";
-import { clockWords, isOn, isOver, seconds, siteOf, speakers, streamOf } from "./room-view.js";
+import { clockWords, isEnded, isOn, isOver, seconds, siteOf, speakers, streamOf } from "./room-view.js";
 import { html } from "./drawing.js";
 import { byId, fillList, number, setIcon, setText, setToken, stream as room, t } from "./page.js";
 
@@ -17,8 +17,10 @@ const MOST_IN_BANK = 9;
 const MOST_WANTED = 16;
 
 let preview = "";
+let wasOffered = false; // the preview was among the sources
 let before = "";
 let isCutting = false;
+let hasEnded = false; // before the room's state says so
 let listens = false;
 let monitors = false;
 let wantedTold = "{}";
@@ -56,7 +58,15 @@ function sources() {
 function take(source) {
   if (preview !== source) listens = false;
   preview = source;
+  wasOffered = false;
   draw();
+}
+
+/** A film that is over, or a presenter who has left, is no preview any more. */
+function dropPreview() {
+  const isOffered = !isOver(client.state) && sources().includes(preview);
+  if (wasOffered && !isOffered) take("");
+  else wasOffered = isOffered;
 }
 
 async function cut(source = preview) {
@@ -175,7 +185,8 @@ function draw() {
     [t("room.console.count.viewers"), number(counts.viewers ?? 0)],
     [t("room.console.count.hands"), number(counts.hands ?? 0)],
   ]);
-  byId("open").hidden = !state.meeting || isOn(state) || (isOver(state) && state.meeting.room !== "closed");
+  byId("open").hidden = !state.meeting || isOn(state) || isEnded(state) || hasEnded;
+  byId("minutes").hidden = !isOver(state);
   byId("close").hidden = !isOn(state);
   byId("problem").hidden = desk.sentence === "";
   setText(byId("problem"), desk.sentence && t("room.console.refused", { sentence: desk.sentence }));
@@ -193,6 +204,7 @@ function changed() {
 }
 
 function tick() {
+  dropPreview();
   const { programme } = client.state;
   drawClock(client);
   setText(byId("programme-since"), programme?.source && programme.since
@@ -218,6 +230,14 @@ function toggleMonitor() {
   draw();
 }
 
+/** Close the room; a meeting that is on the air is ended with it, unless it is to go on later. */
+async function adjourn() {
+  const ends = byId("close-ends").checked && client.state.meeting.state === "on_air";
+  const { isDone } = await desk.tell("POST", "close");
+  if (isDone && ends) hasEnded = (await desk.end()).isDone;
+  draw();
+}
+
 function takeBackLast() {
   const last = speakers(client.state).findLast(({ source }) => siteOf(source) !== null);
   if (last) queue.take(last.source);
@@ -234,7 +254,7 @@ byId("close").addEventListener("click", () => byId("close-sure").showModal());
 byId("close-no").addEventListener("click", () => byId("close-sure").close());
 byId("close-yes").addEventListener("click", () => {
   byId("close-sure").close();
-  desk.tell("POST", "close");
+  adjourn();
 });
 
 onKeys({

@@ -53,7 +53,16 @@ export class Desk {
    * @returns {Promise<{status: number, body: any, isDone: boolean}>}
    */
   async tell(method, path, body) {
-    const answer = await call(path ? `${BASE}/${path}` : BASE, { method, body });
+    return this.#give(method, path ? `${BASE}/${path}` : BASE, body);
+  }
+
+  /** End the meeting: what was recorded of it goes into the library. */
+  async end() {
+    return this.#give("POST", `/api/occurrences/${room}/end`);
+  }
+
+  async #give(method, address, body) {
+    const answer = await call(address, { method, body });
     const isDone = answer.status >= 200 && answer.status < 300;
     this.sentence = isDone ? "" : answer.status === 0 ? t("room.console.silent") : answer.sentence || String(answer.status);
     this.#changed();

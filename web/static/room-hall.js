@@ -7,13 +7,13 @@ import {
   ballotLeft, drawBars, drawClock, drawCurtain, drawHead, drawPlate, drawRing, drawSlide, onKeys,
   sourceName, toggleFull,
 } from "./room-parts.js";
-import { ears, isOver, isOwnProgramme, scene, siteSource, streamOf } from "./room-view.js";
+import { ears, isOver, isOwnProgramme, scene, seconds, siteSource, streamOf } from "./room-view.js";
 import { html } from "./drawing.js";
 import { byId, setIcon, setText, number, stream as room, t, tn, token, tokenForm } from "./page.js";
 
 const IDLE_AFTER_MS = 4000;
 // A result that nothing has followed is taken off the screen.
-const RESULT_FOR_MS = 90_000;
+const RESULT_FOR_S = 90;
 
 const asked = new URLSearchParams(location.search);
 const site = Number(asked.get("site")) || null;
@@ -21,7 +21,6 @@ const site = Number(asked.get("site")) || null;
 const own = site ? siteSource(site) : "";
 
 let wantsSound = false;
-let closedAtMs = null;
 let scenes = "";
 
 const client = new RoomClient(room, "viewer", changed);
@@ -53,7 +52,7 @@ function drawSide(now) {
       html("p", "option-line", "", html("b", "", String(index + 1)), html("span", "", option))));
   }
   setText(byId("side-turnout"), now === "poll" ? tn("room.poll.voters", asking.voters ?? 0)
-    : asking.open ? ballotLeft(client) : t("room.ballot.closed"));
+    : asking.open ? ballotLeft(client) : t(counts ? "room.ballot.closed" : "room.ballot.counting"));
 }
 
 function drawCall(now) {
@@ -67,9 +66,8 @@ function drawCall(now) {
 
 function draw() {
   const { ballot } = client.state;
-  if (ballot && !ballot.open) closedAtMs ??= performance.now();
-  else closedAtMs = null;
-  const now = scene(client.state, closedAtMs !== null && performance.now() - closedAtMs < RESULT_FOR_MS);
+  const closedFor = ballot && !ballot.open ? client.now() - seconds(ballot.until) : Infinity;
+  const now = scene(client.state, closedFor < RESULT_FOR_S);
   const hasSlide = !byId("slide-box").hidden;
   scenes = `${now} ${hasSlide}`;
   byId("hall").dataset.scene = now;

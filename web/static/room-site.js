@@ -121,7 +121,7 @@ function drawLamps() {
 /* ---- the hand ---- */
 
 function drawHand(now) {
-  byId("hand-card").hidden = !site;
+  byId("hand-card").hidden = !site || isOver(client.state);
   const card = now.hasFloor ? "floor" : handUp ? "up" : "down";
   byId("hand-card").dataset.state = card;
   setText(byId("hand-word"), t(`room.hand.${card}.title`));

@@ -13,9 +13,12 @@ export function siteOf(source) {
 /** Whether the room is open: the meeting goes on now. */
 export const isOn = (state) => state.meeting?.room === "open";
 
-/** Whether it is over. */
-export const isOver = (state) => state.meeting?.room === "closed" ||
+/** Whether it cannot be opened again. */
+export const isEnded = (state) =>
   ["ended", "published", "cancelled", "missed"].includes(state.meeting?.state);
+
+/** Whether it is over. */
+export const isOver = (state) => state.meeting?.room === "closed" || isEnded(state);
 
 /**
  * How a place stands: who sees it, who hears it, and whether it is the programme.
@@ -71,7 +74,7 @@ export function scene(state, isFresh) {
   if (state.rollcall?.site) return "rollcall";
   if (state.ballot?.open) return "ballot";
   if (state.poll?.shown || state.poll?.open) return "poll";
-  if (state.ballot?.result && isFresh) return "ballot";
+  if (state.ballot && isFresh) return "ballot";
   if ((state.stage ?? []).length > 1) return "stage";
   if (pageNow(state)) return "slides";
   return "programme";

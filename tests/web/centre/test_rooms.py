@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from relay.errors import Refused
 from schedule import invitations
@@ -289,3 +289,15 @@ async def test_a_closed_room_takes_no_commands(meeting: Meeting) -> None:
     assert meeting.told.state["meeting"]["room"] == "closed"
     assert await meeting.status("PUT", "/programme", {"source": "presenter"}) == 409
     assert await meeting.status("PUT", "/floor/site-1", {}) == 409
+
+
+async def test_a_closed_room_hears_that_its_meeting_has_ended(
+    meeting: Meeting, network: Network
+) -> None:
+    await meeting.ask("POST", "/close")
+    assert meeting.told.state["meeting"]["state"] == "planned"
+    async with network.store.writing() as connection:
+        of = update(Occurrence).where(Occurrence.id == meeting.id)
+        await connection.execute(of.values(state="ended"))
+    await meeting.rooms.look_around()
+    assert meeting.told.state["meeting"]["state"] == "ended"
