@@ -21,6 +21,7 @@ from tests.live import tabs
 from tests.live.centre_house import House, barriers, house
 from tests.live.tabs import Relay, Tab, photograph
 from tests.patience import PATIENCE
+from web.room import ballots
 
 pytestmark = [pytest.mark.live, pytest.mark.asyncio(loop_scope="module")]
 
@@ -372,4 +373,62 @@ async def test_pictures_of_the_console(
         assert await barriers(tab.page) == [], key
     await tab.page.keyboard.press("g")
     await photograph(tab, f"room-console-sites-{language}", whole=True)
+    assert tab.errors == []
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_a_director_who_closes_the_room_ends_the_meeting_or_leaves_it_for_later(
+    place: House, context: BrowserContext, ends: bool
+) -> None:
+    commands: list[str] = []
+
+    async def answer(route: Route) -> None:
+        path = route.request.url.split(f"/occurrences/{ROOM}/", 1)[1]
+        if route.request.method == "POST":
+            commands.append(path)
+            await route.fulfill(status=204)
+        else:
+            await route.fulfill(json=TOLD if path == "room" else {"token": ""})
+
+    async def session(route: Route) -> None:
+        await route.fulfill(json={"csrf": "x", "person": {}, "roles": [], "may": {}})
+
+    await context.route("**/api/occurrences/**", answer)
+    await context.route("**/api/session", session)
+    tab, told = await enter(context, f"{place.url}/room/{ROOM}/console")
+    await tab.page.click("#close")
+    if not ends:
+        await tab.page.uncheck("#close-ends")
+    async with tab.page.expect_response("**/end" if ends else "**/room/close"):
+        await tab.page.click("#close-yes")
+    assert commands == ["room/close", "end"][: 1 + ends]
+    told.tell({"meeting": MEETING | {"room": "closed"}, "programme": None})
+    await tab.page.locator("#minutes").wait_for()
+    assert await tab.page.is_visible("#open") is not ends
+    assert await tab.page.get_attribute("#minutes", "href") == f"/centre/occurrence/{ROOM}"
+    assert tab.errors == []
+
+
+async def test_what_is_said_of_a_ballot_is_of_that_ballot(
+    relay: Relay, context: BrowserContext
+) -> None:
+    """A unit's second room is told why it has no vote; of the next ballot nothing is said yet."""
+
+    async def refuse(route: Route) -> None:
+        await route.fulfill(status=409, json={"error": "this voter has been given a ballot paper"})
+
+    await context.route("**/signatures", refuse)
+    tab, told = await enter(context, f"{relay.url}/room/{ROOM}?site=12")
+    keys = ballots.new_keys()
+    ballot = BALLOT | {"signer": keys.signer, "seal": keys.seal}
+    told.tell({"ballot": ballot})
+    await tab.page.click("#ballot-options label >> nth=1")
+    await tab.page.click("#ballot-cast")
+    await tab.until_text("#ballot-hint", "Your unit has been given its ballot paper already")
+    told.tell({"ballot": ballot | {"open": False}})
+    await tab.until_text("#ballot-hint", "the votes are being counted")
+    told.tell({"ballot": ballot | {"open": False, "result": [171, 22, 19]}})
+    await tab.until_text("#ballot-result", "171 · 81 %")
+    told.tell({"ballot": ballot | {"id": 3}})
+    await tab.until_text("#ballot-hint", "Nobody can find out")
     assert tab.errors == []
