@@ -193,11 +193,9 @@ async def _nobody_twice(database: Path, mail: Mailbox, hook: Hook) -> None:
         under_way = ("waiting", "claimed", "sending")
         if any(state in under_way for _, _, state in found):
             return []
-        # Those that the last start has yet to write are awaited, too.
-        sent = Counter(
-            channel for key, channel, state in found if state == "sent" and _reminds(key)
-        )
-        return found if min(sent["email"], sent["webhook"]) >= OPERATORS else []
+        # Those that the last start has yet to write are awaited, too: of two meetings.
+        written = Counter(channel for key, channel, _ in found if _reminds(key))
+        return found if min(written["email"], written["webhook"]) >= 2 * OPERATORS else []
 
     found = await until("everything is told", told, CLASS_WITHIN_S)
     await store.close()
@@ -218,7 +216,9 @@ async def _nobody_twice(database: Path, mail: Mailbox, hook: Hook) -> None:
     assert not any(got.values()), f"nobody has sent {got}"
     for channel in ("email", "webhook"):
         assert reminders[channel, "unknown", "remind"] + reminders[channel, "unknown", "invite"]
-        assert reminders[channel, "sent", "remind"] >= OPERATORS
+        # A webhook takes fifty at once: all reminders may be in the body that was cut off.
+        assert reminders[channel, "sent", "remind"] + reminders[channel, "sent", "invite"]
+    assert reminders["email", "sent", "remind"] >= OPERATORS
 
 
 async def _recorded(centre: Node, stream: str, above: float) -> dict[str, Any]:
