@@ -29,6 +29,9 @@ AUDIO_ONLY: Final = -1
 # layer has more grace: what is below it is no picture at all.
 CARRIES: Final = 0.9
 CARRIES_LOWEST: Final = 0.75
+# A browser estimates once a second while a picture comes, and not at all where only sound does.
+# Its last word was seen to stand for minutes: it says nothing of the line after so long.
+OLD_S: Final = 5.0
 # An estimate that shrinks by this factor between two reports has seen a queue.
 FALL: Final = 0.95
 FALL_COUNTS_S: Final = 3.0
@@ -124,6 +127,7 @@ class Line:
     fell_s: float = -1e9
     first_fell_s: float = -1e9
     reported_s: float = -1e9
+    estimated_s: float = -1e9
     rtt_s: float = 0.0
     shortest_s: float = 1e9
     _took_s: float = -1e9
@@ -136,7 +140,7 @@ class Line:
             if now - self.fell_s > FALL_COUNTS_S:
                 self.first_fell_s = now
             self.fell_s = now
-        self.remb_bps = remb_bps
+        self.remb_bps, self.estimated_s = remb_bps, now
         return fell
 
     def reported(self, lost: float, now: float) -> None:
@@ -283,7 +287,8 @@ class Chooser:
         room = line.remb_bps >= ROOM * need
         if line.lost > (MUCH_LOST if room else SOME_LOST) or line.filling:
             return False
-        if self.current == AUDIO_ONLY and line.remb_bps and not room:
+        known = line.remb_bps > 0 and now - line.estimated_s < OLD_S
+        if self.current == AUDIO_ONLY and known and not room:
             return False
         if now - line.fell_s < self._wait_s:
             return False

@@ -428,6 +428,9 @@ async def recorded(one: Room) -> None:
     library = await open_tab(console.page.context, f"{one.house['luanping'].url}/courses")
     await library.page.locator(f"a[href*='{course}']").wait_for(timeout=20_000 * PATIENCE)
     one.tabs["library"] = library
+    posters = "[...document.querySelectorAll('.poster img')]"
+    await library.until(f"{posters}.every((one) => one.hidden || one.naturalWidth)", WITHIN_S)
+    assert not await library.page.evaluate(f"{posters}.some((one) => one.hidden)")
     await one.shoot("library", "library")
     await console.page.click("#recording")
     played = "window.terrace?.state?.() ?? {ready: 0}"

@@ -101,6 +101,19 @@ def test_a_line_for_sound_alone_gets_sound_alone() -> None:
     assert sum(n == AUDIO_ONLY for n in late) / len(late) > 0.85
 
 
+def test_a_picture_comes_back_although_the_last_estimate_was_below_the_sound() -> None:
+    """As in Chromium, which estimates nothing while only sound comes: its last word grows old."""
+    line, chooser = Line(), Chooser(0.0, AUDIO_ONLY)
+    line.estimated(36_000, 0.0)
+    chosen = {}
+    for step in range(40):
+        now = step * STEP_S
+        line.took(0.05, now)
+        chosen[now] = chooser.choose(line, RATES, SOUND, now)
+    assert chosen[4.0] == AUDIO_ONLY
+    assert chosen[5.5] == 0
+
+
 @pytest.mark.parametrize("lost", [0.02, 0.1])
 def test_random_loss_that_repair_copes_with_keeps_the_layer(lost: float) -> None:
     viewer = Viewer(10_000_000, lost)

@@ -196,6 +196,8 @@ export class LivePicture {
     while (!signal.aborted) {
       const before = sample;
       sample = await received(pc, before);
+      // Stopped meanwhile: what is shown now is another's to say.
+      if (signal.aborted) break;
       const now = performance.now();
       cushion.take(sample, now);
       // A machine that slept must not blame the line for its own pause.
