@@ -99,7 +99,7 @@ function drawMonitors() {
   const { programme } = state;
   previewPicture.show(preview && isOn(state) ? streamOf(room, preview) : "");
   previewPicture.isQuiet = !listens;
-  byId("preview-monitor").dataset.on = previewPicture.isThere ? "yes" : "no";
+  byId("preview-monitor").dataset.on = preview && previewPicture.isThere ? "yes" : "no";
   setText(byId("preview-empty"), t(preview ? "room.console.preview.coming" : "room.console.preview.empty"));
   byId("preview-plate").hidden = !preview;
   setText(byId("preview-plate"), preview ? sourceName(state, preview) : "");
@@ -110,7 +110,7 @@ function drawMonitors() {
   programmePicture.show(state.meeting && !isOver(state) ? streamOf(room) : "");
   programmePicture.isQuiet = !monitors;
   const isAir = isOn(state) && Boolean(programme?.source);
-  byId("programme-monitor").dataset.on = programmePicture.isThere ? "yes" : "no";
+  byId("programme-monitor").dataset.on = !isOver(state) && programmePicture.isThere ? "yes" : "no";
   byId("programme-monitor").dataset.air = isAir ? (programme.lost ? "lost" : "yes") : "no";
   byId("programme-monitor").dataset.muted = programme?.muted ? "yes" : "no";
   setText(byId("programme-empty"), t(programme?.lost ? "room.console.programme.lost"
