@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from media import pairing
 from media.county import County
-from schedule import agenda, people, planning, units
+from schedule import agenda, invitations, people, planning, units
 from schedule.agenda import Whose
 from schedule.people import NewPerson
 from schedule.rights import Role
@@ -24,6 +24,8 @@ from web.centre import signin
 ZONE = "Asia/Shanghai"
 STATION = "longhua-1"
 LOGIN = "admin"
+MEETING_AFTER_S = 600
+"""Today's meeting begins so long after the first class, which has the same teacher."""
 _TIERS = (
     ("centre", "国家中心"),
     ("province", "河北省"),
@@ -34,9 +36,13 @@ _TIERS = (
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What was filled in. occurrence_id: of the class that begins first. site_id: the county's."""
+    """What was filled in. occurrence_id: of the class that begins first. site_id: the county's.
+
+    meeting_id: of the meeting of today, whose room can be opened at once.
+    """
 
     occurrence_id: int
+    meeting_id: int
     password: str
     site_id: int
 
@@ -91,6 +97,10 @@ async def fill(database: Path, first_at: datetime, duration_s: int) -> Sample:
                     duration_s=45 * 60, rule="FREQ=DAILY;COUNT=7", rehearsal_s=900,
                 ),
                 replace(
+                    every, kind="meeting", title="今天的会: 春耕视频会",
+                    starts_local=local + timedelta(seconds=MEETING_AFTER_S), duration_s=60 * 60,
+                ),
+                replace(
                     every, kind="meeting", title="每周例会", starts_local=_tomorrow(local, 15),
                     duration_s=60 * 60, rule="FREQ=DAILY;INTERVAL=3;COUNT=3", rehearsal_s=1800,
                 ),
@@ -98,10 +108,13 @@ async def fill(database: Path, first_at: datetime, duration_s: int) -> Sample:
             for draft in drafts:
                 saved = await planning.save(connection, draft, now, admin.id)
                 await planning.submit(connection, saved.series.id, now, admin.id)
-            first = await agenda.occurrences(
-                connection, Whose(), now - timedelta(days=1), first_at + timedelta(seconds=1)
+            until = first_at + timedelta(seconds=MEETING_AFTER_S + 1)
+            first, meeting = await agenda.occurrences(
+                connection, Whose(), now - timedelta(days=1), until
             )
-        return Sample(first[0].id, password, hall.id)
+            # Nobody waits for the centre's own round: the meeting's room may be opened at once.
+            await invitations.invite_ahead(connection, now, until - now)
+        return Sample(first.id, meeting.id, password, hall.id)
     finally:
         await store.close()
 

@@ -432,3 +432,46 @@ async def test_what_is_said_of_a_ballot_is_of_that_ballot(
     told.tell({"ballot": ballot | {"id": 3}})
     await tab.until_text("#ballot-hint", "Nobody can find out")
     assert tab.errors == []
+
+
+async def test_sites_are_brought_on_stage_together_and_heard(
+    place: House, context: BrowserContext
+) -> None:
+    """One button for each site: the stage, and the floor for who has not got it."""
+    commands: list[tuple[str, str, Any]] = []
+
+    async def answer(route: Route) -> None:
+        request = route.request
+        path = request.url.split("/room", 1)[1]
+        if request.method != "GET":
+            if path != "/wanted":
+                commands.append((request.method, path, request.post_data_json))
+            await route.fulfill(status=204)
+        else:
+            await route.fulfill(json=TOLD if path == "" else {"token": ""})
+
+    async def session(route: Route) -> None:
+        await route.fulfill(json={"csrf": "x", "person": {}, "roles": [], "may": {}})
+
+    await context.route("**/api/occurrences/*/room**", answer)
+    await context.route("**/api/session", session)
+    tab, told = await enter(context, f"{place.url}/room/{ROOM}/console")
+    told.tell({"floor": FLOOR, "stage": ["site-12"]})
+    await tab.page.keyboard.press("g")
+    sites = tab.page.locator("#sites")
+    await sites.get_by_role("button", name="Off the stage").wait_for()
+    await sites.get_by_role("button", name="Onto the stage").first.focus()
+    async with tab.page.expect_response("**/room/floor/site-14"):
+        await tab.page.keyboard.press("Enter")
+    assert commands == [
+        ("PUT", "/stage", {"sources": ["site-12", "site-14"]}),
+        ("PUT", "/floor/site-14", {"heard": True, "muted": False, "programme": False}),
+    ]
+    told.tell({"stage": ["site-12", "site-14"]})
+    off = tab.page.locator("#speakers").get_by_role("button", name="Off the stage")
+    await sites.get_by_role("button", name="Off the stage").nth(1).wait_for()
+    async with tab.page.expect_response("**/room/stage"):
+        await off.first.click()
+    assert commands[2:] == [("PUT", "/stage", {"sources": ["site-14"]})]
+    await photograph(tab, "room-console-stage", whole=True)
+    assert tab.errors == []

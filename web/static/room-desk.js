@@ -56,6 +56,15 @@ export class Desk {
     return this.#give(method, path ? `${BASE}/${path}` : BASE, body);
   }
 
+  /** Let a source stand on stage with others, heard by all; or, if it is there, no longer. */
+  async stage(source, state) {
+    const now = state.stage ?? [];
+    if (now.includes(source)) return this.tell("PUT", "stage", { sources: now.filter((one) => one !== source) });
+    const answer = await this.tell("PUT", "stage", { sources: [...now, source] });
+    if (!answer.isDone || state.floor?.[source]) return answer;
+    return this.tell("PUT", `floor/${source}`, { heard: true, muted: false, programme: false });
+  }
+
   /** End the meeting: what was recorded of it goes into the library. */
   async end() {
     return this.#give("POST", `/api/occurrences/${room}/end`);

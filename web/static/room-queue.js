@@ -81,7 +81,8 @@ export class Queue {
       html("div", "hand-buttons", "",
         button("danger take", "off", t("room.console.take"), () => this.take(source)),
         button("mute", "micoff", t("room.console.mute"), () => this.#mute(source)),
-        button("show", "live", t("room.console.to_air"), () => this.#desk.tell("PUT", "programme", { source, muted: false }))));
+        button("show", "live", t("room.console.to_air"), () => this.#desk.tell("PUT", "programme", { source, muted: false })),
+        button("stage", "people", t("room.console.stage.on"), () => this.#desk.stage(source, this.#client.state))));
   }
 
   #mute(source) {
@@ -125,6 +126,7 @@ export class Queue {
       setText(words.children[1], t("room.console.speaks", { time: clockWords(now - seconds(since)) }));
       setText(words.children[2], t(lost ? "room.console.lost" : muted ? "room.console.muted" : isAir ? "room.console.on_air" : "room.console.heard"));
       row.querySelector(".show").hidden = isAir;
+      setText(row.querySelector(".stage span"), t((state.stage ?? []).includes(source) ? "room.console.stage.off" : "room.console.stage.on"));
       setText(row.querySelector(".mute span"), t(muted ? "room.console.unmute" : "room.console.mute"));
     }
   }

@@ -254,10 +254,12 @@ function take(next) {
 }
 
 function drawStage() {
-  const others = (client.state.stage ?? []).filter((one) => one !== mine);
-  byId("stage").hidden = others.length < 2;
-  stage.show(others.length < 2 ? [] : others.map((source) => ({ key: source, stream: streamOf(room, source) })));
-  for (const source of others.length < 2 ? [] : others) {
+  const all = client.state.stage ?? [];
+  // Of two on stage, each sees the other; who is not there sees both.
+  const others = all.length < 2 ? [] : all.filter((one) => one !== mine);
+  byId("stage").hidden = others.length === 0;
+  stage.show(others.map((source) => ({ key: source, stream: streamOf(room, source) })));
+  for (const source of others) {
     const tile = stage.tile(source);
     setText(tile.lastElementChild, sourceName(client.state, source));
     tile.dataset.programme = client.state.programme?.source === source ? "yes" : "no";

@@ -134,7 +134,8 @@ export class SitesPanel {
     const there = new Map(this.#sites().map((one) => [one.site_id, one]));
     const ids = [...new Set([...there.keys(), ...tests.keys()])];
     byId("sites-empty").hidden = ids.length > 0;
-    replaceIfChanged(byId("sites"), JSON.stringify([ids, [...tests.values()], [...there.values()]]), () => ids.map((id) => {
+    const stage = this.#client.state.stage ?? [];
+    replaceIfChanged(byId("sites"), JSON.stringify([ids, [...tests.values()], [...there.values()], stage]), () => ids.map((id) => {
       const site = there.get(id);
       const test = tests.get(id);
       const { name, unit } = site ?? test;
@@ -144,7 +145,12 @@ export class SitesPanel {
         test ? chip(test.ready ? "live" : "waiting", test.ready ? "ready" : "warn", test.ready ? t("room.test.ready.short", { time: timeWords(test.at) }) : t(`room.test.todo.${test.todo[0]?.replace(" ", "") ?? "camera"}`))
           : chip("calm", "info", t("room.test.none.short")));
       const row = html("li", "", "", html("span", "row-title", name), html("span", "hint", unit === name ? "" : unit), chips);
-      if (site) row.append(button("", "eye", t("room.console.to_preview"), () => this.#preview(site.source)));
+      if (site) {
+        const isOn = stage.includes(site.source);
+        row.append(
+          button("", "eye", t("room.console.to_preview"), () => this.#preview(site.source)),
+          button("", isOn ? "minus" : "people", t(isOn ? "room.console.stage.off" : "room.console.stage.on"), () => this.#desk.stage(site.source, this.#client.state)));
+      }
       return row;
     }));
   }
