@@ -527,7 +527,14 @@ async def test_a_course_that_is_being_made_is_corrected_and_given_up(
         return site.room._at is not None and (site.room.work / "clip" / "making").exists()
 
     await until(begun)
-    assert (await change(site, "DELETE", "/api/courses/clip"))[0] == 204
+
+    async def removed() -> bool:
+        # A process that was begun just now may hold the job's lock for a moment: then once more.
+        status, _ = await change(site, "DELETE", "/api/courses/clip")
+        assert status in {204, 409}
+        return status == 204
+
+    await until(removed)
     assert list(site.room.work.iterdir()) == []
     assert await (await site.library()).objects.list("courses") == []
     assert clip.exists()
