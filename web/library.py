@@ -133,6 +133,9 @@ class LibraryRoom:
         self._at: JobState | None = None
         self._trouble: dict[str, str] = {}
         self._doing: asyncio.Task[bool] | None = None
+        self._doing_in: Path | None = None
+        # Jobs that are being given up: nobody takes them up again meanwhile.
+        self._dropping: set[Path] = set()
         self._sweeping: asyncio.Task[None] | None = None
         self.asked_for_uses: list[UsesOf] = []
         """Who knows timetables here: the book of a county, the plans of a centre."""
@@ -244,11 +247,15 @@ class LibraryRoom:
         uses = [] if anyway else await self.uses(course_id)
         if uses:
             raise Needed(course_id, uses)
-        doing = self._doing
-        if doing is not None and self._at is not None and self._at.id == course_id:
-            doing.cancel()
-            await asyncio.wait([doing])
-        dropped = await asyncio.to_thread(intake.drop, self.work / course_id)
+        folder = self.work / course_id
+        self._dropping.add(folder)
+        try:
+            if self._doing is not None and self._doing_in == folder:
+                self._doing.cancel()
+                await asyncio.wait([self._doing])
+            dropped = await asyncio.to_thread(intake.drop, folder)
+        finally:
+            self._dropping.discard(folder)
         self._trouble.pop(course_id, None)
         try:
             await (await self.library()).delete(course_id)
@@ -299,9 +306,10 @@ class LibraryRoom:
         while True:
             self._more.clear()
             for folder in await asyncio.to_thread(intake.waiting, self.work):
-                if loop.time() < not_before.get(folder, 0.0):
+                if folder in self._dropping or loop.time() < not_before.get(folder, 0.0):
                     continue
                 # A task of its own: somebody may delete the course while it is made.
+                self._doing_in = folder
                 self._doing = asyncio.create_task(self._do(folder), name="library-job")
                 await asyncio.wait([self._doing])
                 if not self._doing.cancelled() and not self._doing.result():
