@@ -8,7 +8,7 @@ whole_meeting.py. Pictures for eyes go to SHOTS.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -319,6 +319,18 @@ async def place(tmp_path: Path) -> AsyncIterator[House]:
         yield opened
 
 
+async def directs(
+    context: BrowserContext, path: str, answer: Callable[[Route], Awaitable[None]]
+) -> None:
+    """Whoever opens the console is signed in; what it asks for under `path` is answered."""
+
+    async def session(route: Route) -> None:
+        await route.fulfill(json={"csrf": "x", "person": {}, "roles": [], "may": {}})
+
+    await context.route(path, answer)
+    await context.route("**/api/session", session)
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 async def test_pictures_of_the_console(
     place: House, context: BrowserContext, language: str
@@ -337,11 +349,7 @@ async def test_pictures_of_the_console(
         else:
             await route.fulfill(json={"token": "", "publish": "", "view": "", "expires_at": None})
 
-    async def session(route: Route) -> None:
-        await route.fulfill(json={"csrf": "x", "person": {}, "roles": [], "may": {}})
-
-    await context.route("**/api/occurrences/*/room**", answer)
-    await context.route("**/api/session", session)
+    await directs(context, "**/api/occurrences/*/room**", answer)
     tab, told = await enter(context, f"{place.url}/room/{ROOM}/console?lang={language}")
     told.tell({"floor": FLOOR, "programme": OPEN["programme"] | {"source": "site-12"}})
     await tab.page.locator(".hand-row").first.wait_for()
@@ -390,11 +398,7 @@ async def test_a_director_who_closes_the_room_ends_the_meeting_or_leaves_it_for_
         else:
             await route.fulfill(json=TOLD if path == "room" else {"token": ""})
 
-    async def session(route: Route) -> None:
-        await route.fulfill(json={"csrf": "x", "person": {}, "roles": [], "may": {}})
-
-    await context.route("**/api/occurrences/**", answer)
-    await context.route("**/api/session", session)
+    await directs(context, "**/api/occurrences/**", answer)
     tab, told = await enter(context, f"{place.url}/room/{ROOM}/console")
     await tab.page.click("#close")
     if not ends:
@@ -450,11 +454,7 @@ async def test_sites_are_brought_on_stage_together_and_heard(
         else:
             await route.fulfill(json=TOLD if path == "" else {"token": ""})
 
-    async def session(route: Route) -> None:
-        await route.fulfill(json={"csrf": "x", "person": {}, "roles": [], "may": {}})
-
-    await context.route("**/api/occurrences/*/room**", answer)
-    await context.route("**/api/session", session)
+    await directs(context, "**/api/occurrences/*/room**", answer)
     tab, told = await enter(context, f"{place.url}/room/{ROOM}/console")
     told.tell({"floor": FLOOR, "stage": ["site-12"]})
     await tab.page.keyboard.press("g")
