@@ -4,11 +4,8 @@ A page is a picture of some ten kilobytes under the SHA-256 of its bytes, so tha
 never changes, and is checked when it comes. At the top of the tree it is read from the folder of
 the slides; a node below keeps what has come by, as far as it has room.
 
-On a thin line a file must not take the way of the sound. TCP would fill the line's queue, which may
-be seconds long; so a file is sent with two packets under way at most: what waits before the line
-stays shorter than what a player's buffer bears (100 ms at 128 kbit/s), and a line of 100 ms with
-room still carries a page in a second or two. What a page fetches ahead (`?ahead=1`) gives way to
-what is shown.
+On a thin line a file must not take the way of the sound: `gently.py` sends it. What a page fetches
+ahead (`?ahead=1`) gives way to what is shown.
 
     GET /room/files/{sha256}            200, for ever; 404 where nobody has it
     GET /room/files/{sha256}?ahead=1    the same, after those that somebody waits for
@@ -21,7 +18,6 @@ import contextlib
 import hashlib
 import logging
 import os
-import socket
 import time
 from pathlib import Path
 from typing import Final
@@ -33,6 +29,7 @@ from relay.access import AccessError
 from relay.endpoints import refusal
 from relay.errors import Refused
 from relay.node import Node
+from web import gently
 
 log = logging.getLogger("web.room_files")
 
@@ -44,11 +41,6 @@ FETCH_WITHIN_S: Final = 60.0
 BUDGET_BYTES: Final = 512 * 1024 * 1024
 SWEEP_EVERY: Final = 50
 """Files that come between two looks at how much room they take."""
-SEND_BUFFER_BYTES: Final = 4608
-"""What the kernel counts for two packets: the smallest buffer that Linux sets."""
-LARGE_BUFFER_BYTES: Final = 1 << 20
-CHUNK_BYTES: Final = 1400
-CLIENT_SILENT_S: Final = 30.0
 HEADERS: Final = {
     "Access-Control-Allow-Origin": "*",
     "Cache-Control": "private, max-age=31536000, immutable",
@@ -97,7 +89,7 @@ class RoomFiles:
         response = web.StreamResponse(headers=HEADERS)
         response.content_length = len(data)
         await response.prepare(request)
-        await send_gently(request, response, data)
+        await gently.send(request, response, data)
         return response
 
     async def bytes_of(self, sha256: str, ahead: bool = False) -> bytes:
@@ -188,27 +180,3 @@ class RoomFiles:
             taken += size
             if taken > BUDGET_BYTES:
                 path.unlink(missing_ok=True)
-
-
-async def send_gently(request: web.Request, response: web.StreamResponse, data: bytes) -> None:
-    """Send a body with little of it under way at a time; a client that is gone ends it."""
-    transport = request.transport
-    line = transport.get_extra_info("socket") if transport is not None else None
-    if transport is None or line is None:
-        return
-    line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES // 2)
-    # Every write waits until the kernel has taken what was written before.
-    transport.set_write_buffer_limits(high=0)
-    try:
-        for at in range(0, len(data), CHUNK_BYTES):
-            async with asyncio.timeout(CLIENT_SILENT_S):
-                await response.write(data[at : at + CHUNK_BYTES])
-                # By itself aiohttp waits after 64 KB only, which is more than a page.
-                await request.writer.drain()
-        await response.write_eof()
-    except (TimeoutError, ConnectionError):
-        transport.abort()
-    finally:
-        with contextlib.suppress(OSError):
-            line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LARGE_BUFFER_BYTES)
-        transport.set_write_buffer_limits()

@@ -121,8 +121,13 @@ class Row:
             total += int(words[0]) if words else 0
         return total
 
-    def set_rate(self, upper: int, down_bps: float, queue_bytes: int = 64_000) -> None:
-        """Bound what flows from namespace `upper` to the next; 0 takes the bound away."""
+    def set_rate(
+        self, upper: int, down_bps: float, queue_bytes: int = 64_000, burst_bytes: int = 16_384
+    ) -> None:
+        """Bound what flows from namespace `upper` to the next; 0 takes the bound away.
+
+        burst_bytes: what passes at once after a rest.
+        """
         device = f"d{upper}"
         name = self.names[upper]
         # Segments that the kernel would cut later do not fit a token bucket: cut them before.
@@ -134,7 +139,7 @@ class Row:
         if down_bps:
             self.run(
                 name, "tc", "qdisc", "add", "dev", device, "root", "tbf", "rate",
-                f"{round(down_bps)}bit", "burst", "16kb", "limit", str(queue_bytes),
+                f"{round(down_bps)}bit", "burst", str(burst_bytes), "limit", str(queue_bytes),
             )  # fmt: skip
 
     def crossed_bytes(self, upper: int) -> tuple[int, int]:

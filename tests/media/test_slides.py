@@ -36,14 +36,26 @@ async def test_a_page_of_text_is_sharp_and_small(tmp_path: Path) -> None:
     for one in pages:
         data = (tmp_path / one.sha256).read_bytes()
         assert hashlib.sha256(data).hexdigest() == one.sha256
-        assert len(data) == one.size_bytes < 40_000
+        assert len(data) == one.size_bytes < 20_000
     (source := tmp_path / "source.pdf").write_bytes(pdf(1))
     drawn = next(slide_worker.pages(source))
     source.unlink()
     with av.open(str(tmp_path / pages[0].sha256)) as container:
         shown = next(container.decode(video=0)).to_ndarray(format="bgr24")
-    assert np.array_equal(shown, drawn), "not a point of a letter is lost"
+    off = np.abs(shown.astype(np.int16) - drawn)
+    assert off.max() <= 8, "no eye sees it"
+    assert off.any(axis=2).mean() < 0.1, "and that at the edges of letters alone"
     assert sorted(one.name for one in tmp_path.iterdir()) == sorted(p.sha256 for p in pages)
+
+
+def test_a_gradient_keeps_all_its_levels() -> None:
+    ramp = np.broadcast_to(np.arange(256, dtype=np.uint8)[None, :, None], (200, 256, 3)).copy()
+    assert np.array_equal(slide_worker.plain_edges(ramp), ramp)
+    ramp[50:60, 50:60] = 255
+    changed = (slide_worker.plain_edges(ramp) != ramp).any(axis=2)
+    assert changed.any()
+    changed[49:61, 49:61] = False
+    assert not changed.any()
 
 
 async def test_a_picture_is_a_deck_of_one_page(tmp_path: Path) -> None:

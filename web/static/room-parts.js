@@ -97,7 +97,8 @@ export async function pagePicture(sha256, bearer, query = "") {
 export async function drawSlide(state, bearer) {
   const page = pageNow(state);
   byId("slide-box").hidden = page === null;
-  if (page === null || page.sha256 === shown.sha256) return;
+  if (page === null) return lookAhead(state, bearer);
+  if (page.sha256 === shown.sha256) return;
   shown.sha256 = page.sha256;
   const address = next.sha256 === page.sha256 && next.address ? next.address : await pagePicture(page.sha256, bearer);
   if (address === next.address) Object.assign(next, { sha256: "", address: "" });
@@ -115,9 +116,12 @@ export async function drawSlide(state, bearer) {
   return lookAhead(state, bearer);
 }
 
-/** Have the next page here while nobody waits for it: turning to it takes no time on a thin line. */
+/**
+ * Have the next page here while nobody waits for it: turning to it takes no time on a thin line.
+ * Before slides are shown that is the first page of the first deck.
+ */
 async function lookAhead(state, bearer) {
-  const { deck, page } = state.slides ?? {};
+  const { deck = decks(state)[0], page = 0 } = state.slides ?? {};
   const { sha256 } = pageAt(state, deck, page + 1) ?? {};
   if (!sha256 || next.sha256 === sha256) return;
   if (next.address) URL.revokeObjectURL(next.address);
