@@ -15,6 +15,8 @@ from .timeline import US, SoundLine
 MICROSECOND = Fraction(1, US)
 VIDEO_CLOCK = Fraction(1, 90_000)
 AUDIO_CLOCK = Fraction(1, SoundLine.RATE)
+LOOK_AHEAD = 312
+"""Samples by which libopus dates a packet before its frame: what a decoder leaves out at first."""
 
 
 class Shaper:
@@ -156,6 +158,10 @@ class AudioEncoder:
             for count, block in self._line.add(time_us, samples):
                 sound = av.AudioFrame.from_ndarray(block.reshape(1, -1), "s16", "stereo")
                 sound.sample_rate, sound.pts, sound.time_base = SoundLine.RATE, count, AUDIO_CLOCK
-                packets += self._codec.encode(sound)
+                for packet in self._codec.encode(sound):
+                    # A frame gives a packet. The encoder would date the first one after a break by
+                    # what it held before, and a listener fill the break with silence.
+                    packet.pts = packet.dts = count - LOOK_AHEAD
+                    packets.append(packet)
             time_us += len(samples) * US // SoundLine.RATE
         return packets

@@ -43,6 +43,9 @@ HOUR = 3600.0
 DARK_BELOW = 60.0
 """Mean luma, 0 to 255. The darkest of our own screens has more than twice this."""
 BLINK_S = 1.0
+LAND_S, LAND = 1.5, 90.0
+"""How the clock lands after a blink, in real seconds and its own: a page's clock is as far off as
+the box's answer is old, times the clock's pace, and would pass the moment it lands at."""
 CUT = "TERRACE_VILLAGE_CUT"
 """Set where `--cut` has done its work."""
 BEGIN_S = 8.0
@@ -179,6 +182,8 @@ def _plan(classes: int, length_s: int) -> tuple[list[dict[str, object]], list[tu
 
     def moment(begin: float, end: float) -> None:
         nonlocal real
+        points.append((real, DAY + begin - LAND))
+        real += LAND_S
         points.append((real, DAY + begin))
         real += end - begin
         points.append((real, DAY + end))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 
 from media.encode import AudioEncoder, VideoEncoder
@@ -120,6 +121,18 @@ def test_a_file_with_sound_only(tmp_path: Path) -> None:
     assert 97 <= len(packets) <= 102
     steps = {b.pts - a.pts for a, b in itertools.pairwise(packets)}  # type: ignore[operator]
     assert steps == {960}
+
+
+def test_sound_after_a_break_is_dated_after_it() -> None:
+    """The encoder's own dates would put the first packet back to before the break."""
+    encoder, dates = AudioEncoder(), []
+    for begin_us in (0, 7_540_000):
+        encoder.reset()
+        for n in range(4):
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 1920), np.int16), "s16", "stereo")
+            silence.sample_rate = 48_000
+            dates += [one.pts for one in encoder.encode(silence, begin_us + 20_000 * n)]
+    assert dates == [begin + 960 * n - 312 for begin in (0, 361_920) for n in range(4)]
 
 
 def test_the_sound_can_be_left_out(tmp_path: Path) -> None:
