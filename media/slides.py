@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +21,9 @@ WITHIN_S: Final = 180.0
 AT_ONCE: Final = 1
 """Two cores carry a meeting besides; who sends slides meanwhile waits for the first ones."""
 MOST_LINE: Final = 4096
+YOUNG_S: Final = 86_400.0
+"""Files that are no older than this may belong to slides that are just being sent."""
+OURS: Final = re.compile(r"[0-9a-f]{64}|\.[0-9a-f]{64}\.part|\.upload-.+")
 ROOT: Final = str(Path(__file__).resolve().parent.parent)
 
 
@@ -60,6 +65,22 @@ class Slides:
             finally:
                 with contextlib.suppress(OSError):
                     await asyncio.to_thread(source.unlink)
+
+    async def sweep(self, named: set[str]) -> int:
+        """Let files go that are a day old and not `named`; how many."""
+        return await asyncio.to_thread(self._sweep, named)
+
+    def _sweep(self, named: set[str]) -> int:
+        gone, young = 0, time.time() - YOUNG_S
+        with contextlib.suppress(FileNotFoundError):
+            for one in self.folder.iterdir():
+                if one.name in named or not OURS.fullmatch(one.name):
+                    continue
+                with contextlib.suppress(OSError):
+                    if one.stat().st_mtime < young:
+                        one.unlink()
+                        gone += 1
+        return gone
 
     def _write(self, data: bytes) -> Path:
         try:

@@ -448,3 +448,9 @@ async def remove_deck(connection: AsyncConnection, occurrence_id: int, deck_id: 
     )
     if not done.rowcount:
         raise NotFound("there is no such deck here")
+
+
+async def named_pages(connection: AsyncConnection) -> set[str]:
+    """The SHA-256 of every page that some deck has."""
+    found = await connection.stream_scalars(select(Deck.pages))
+    return {str(page["sha256"]) async for pages in found for page in pages}

@@ -31,13 +31,19 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 # These wait for clocks and sockets more than they compute: one worker takes them one by one, while
 # the other takes everything else, file by file.
 REAL_TIME = ("tests/live/", "tests/chaos/", "tests/lab/")
+# Of those, files that look at pages and statuses and at no clock.
+UNHURRIED = tuple(
+    f"tests/live/test_{name}.py"
+    for name in ("endpoints", "pages_looks", "room_looks", "centre_browser", "command")
+)
 
 
 class ByPlace(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
     """What goes to one worker together: all tests in real time, or else those of a file."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "live" if nodeid.startswith(REAL_TIME) else nodeid.partition("::")[0]
+        live = nodeid.startswith(REAL_TIME) and not nodeid.startswith(UNHURRIED)
+        return "live" if live else nodeid.partition("::")[0]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByPlace:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from media import slide_worker, slides
 from media.errors import MediaError
+from media.slide_worker import pages as _pages
 from media.slides import Slides
 from tests.media.papers import pdf
 
@@ -46,6 +48,26 @@ async def test_a_page_of_text_is_sharp_and_small(tmp_path: Path) -> None:
     assert off.max() <= 8, "no eye sees it"
     assert off.any(axis=2).mean() < 0.1, "and that at the edges of letters alone"
     assert sorted(one.name for one in tmp_path.iterdir()) == sorted(p.sha256 for p in pages)
+
+
+async def test_pages_that_no_deck_has_go_after_a_day(tmp_path: Path) -> None:
+    one = Slides(tmp_path / "slides")
+    assert await one.sweep(set()) == 0
+    _, pages = await one.draw(pdf(3))
+    paths = [one.folder / page.sha256 for page in pages]
+    left, other = one.folder / ".upload-x", one.folder / "somebody-s.pdf"
+    for path in (left, other):
+        path.write_bytes(b"x")
+    assert await one.sweep(set()) == 0, "they are young"
+    for path in (*paths, left, other):
+        os.utime(path, (0, 0))
+    # The second page is sent once more: it is young again, whatever else has it.
+    (source := tmp_path / "again.pdf").write_bytes(pdf(2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(slide_worker, "pages", lambda _: [list(_pages(source))[1]])
+        slide_worker.run(source, one.folder)
+    assert await one.sweep({pages[0].sha256}) == 2
+    assert sorted(one.folder.iterdir()) == sorted([paths[0], paths[1], other])
 
 
 def test_a_gradient_keeps_all_its_levels() -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from schedule import bookings, invitations, leases, reminders, settling
+from schedule import bookings, invitations, leases, reminders, rooms, settling
 from schedule.life import Policy
 from schedule.outbox import Outbox
 from schedule.sessions import Machinery, Runner
@@ -77,6 +77,11 @@ def loops(
         async with store.writing() as connection:
             await leases.sweep(connection, now - KEEP_LEASES)
             await signin.sweep(connection, now, centre.lifetime)
+        async with store.reading() as connection:
+            named = await rooms.named_pages(connection)
+        swept = await centre.slides.sweep(named)
+        if swept:
+            log.info("slides-swept files=%d", swept)
 
     return [
         Loop("classes", 1.0, runner.work),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select, update
 
+from schedule import rooms
 from schedule.tables import Attendance, Message, Occurrence, Series
 from tests.schedule.network import NOW, Network
 from tests.web.centre.test_plans import BOTH, plan
@@ -43,6 +44,21 @@ async def in_state(network: Network, browser: Open, state: str) -> int:
     if state == "cancelled":
         await boss.post(f"/api/series/{made}/cancel")
     return made
+
+
+@BOTH
+async def test_pages_of_slides_are_named_as_long_as_a_deck_has_them(
+    network: Network, browser: Open
+) -> None:
+    await in_state(network, browser, "confirmed")
+    async with network.store.writing() as connection:
+        meeting = int(await connection.scalar(select(Occurrence.id)) or 0)
+        one, two = ([{"sha256": sign * 64}, {"sha256": "f" * 64}] for sign in "ab")
+        deck = await rooms.add_deck(connection, meeting, "a", "application/pdf", one, NOW, None)
+        await rooms.add_deck(connection, meeting, "b", "application/pdf", two, NOW, None)
+        assert await rooms.named_pages(connection) == {"a" * 64, "b" * 64, "f" * 64}
+        await rooms.remove_deck(connection, meeting, deck.id)
+        assert await rooms.named_pages(connection) == {"b" * 64, "f" * 64}
 
 
 @BOTH
