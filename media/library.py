@@ -45,6 +45,8 @@ WATCH_EVERY_S: Final = 5.0
 """How often the store is looked at for somebody who waits for a change by another process."""
 REREAD_AFTER_S: Final = 3.0
 """How old the catalogue may be before the store is asked what has changed."""
+REREAD_FOR_ONE_AFTER_S: Final = 0.5
+"""The same for a course that it does not have: another process may just have made it."""
 
 _READ_AT_ONCE: Final = 16
 _MANIFESTS_KEPT: Final = 64
@@ -137,11 +139,14 @@ class Library:
 
     async def catalogue(self) -> Index:
         """The courses here, at most some seconds old."""
+        await self._read_anew(REREAD_AFTER_S)
+        return self._index
+
+    async def _read_anew(self, after_s: float) -> None:
         async with self._reading:
-            if self._clock() - self._read_at > REREAD_AFTER_S:
+            if self._clock() - self._read_at > after_s:
                 await self._reread()
                 self._read_at = self._clock()
-        return self._index
 
     @property
     def state(self) -> str:
@@ -169,6 +174,8 @@ class Library:
     async def course(self, course_id: str) -> SignedCourse:
         """One course. Raises NoSuchCourse."""
         await self.catalogue()
+        if course_id not in self._courses:
+            await self._read_anew(REREAD_FOR_ONE_AFTER_S)
         known = self._courses.get(course_id)
         if known is None:
             raise NoSuchCourse(f"there is no course {course_id[:64]!r} in this library")

@@ -95,11 +95,22 @@ async def test_another_process_s_course_shows_within_seconds(
     assert len(await library.catalogue()) == 0
     writer = Library(objects, [KEY.public_key()], KEY)
     await published(writer, tmp_path / "file")
+    clock.now = 0.4
+    with pytest.raises(NoSuchCourse):
+        await library.course("rice")
+    clock.now = 1.0
     assert len(await library.catalogue()) == 0
-    clock.now = 4.0
+    assert (await library.course("rice")).course.id == "rice"
+    await writer.delete("rice")
+    clock.now = 4.1
+    assert len(await library.catalogue()) == 0
+    await published(writer, tmp_path / "file")
+    clock.now = 7.0
+    assert len(await library.catalogue()) == 0
+    clock.now = 7.2
     assert len(await library.catalogue()) == 1
     await writer.delete("rice")
-    clock.now = 8.0
+    clock.now = 11.0
     assert len(await library.catalogue()) == 0
     with pytest.raises(NoSuchCourse):
         await library.course("rice")

@@ -350,7 +350,8 @@ async function load() {
     const words = sentence ? t("common.says", { sentence }) : t("course.silent");
     say(words);
     setText(byId("title"), status === 404 ? t("course.none") : t("course.title"));
-    if (status === 0 || status >= 500) setTimeout(load, 4000);
+    // A course that is not there may be on its way.
+    if (status === 0 || status === 404 || status >= 500) setTimeout(load, 4000);
     return;
   }
   course = value.course;
