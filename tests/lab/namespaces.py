@@ -6,6 +6,8 @@ the machine's own namespace. Loss is dealt by `nft numgen random` where packets 
 ways; of UDP alone, unless TCP is asked for, which makes of it mere delay. There is no delay here
 (kernels without netem have none to offer): that is the proxy's part.
 
+`Spur` is one namespace beside the machine's own, for a program whose line is cut and mended.
+
 Needs root and the commands ip, nft and tc; `refusal` says what is missing.
 """
 
@@ -178,6 +180,83 @@ class Row:
     def _remove(self) -> None:
         for name in self._made:
             # Takes its half of each veth pair along, and thereby the other half.
+            _run("ip", "netns", "del", name)
+        self._made.clear()
+
+
+class Spur:
+    """A namespace joined to the machine's own, so that one program alone loses its line.
+
+    Between the two stands a modem: a bridge in a namespace of its own. Cut there, neither end is
+    told anything, and what it sends is gone. Use as `with`; all of it is gone afterwards.
+    `above` is the machine as it is reached from inside.
+    """
+
+    def __init__(self) -> None:
+        tag = secrets.token_hex(2)
+        self.name, self._modem = f"lab-{tag}-in", f"lab-{tag}-modem"
+        self._outside = f"o{tag}"
+        net = f"10.214.{secrets.randbelow(256)}"
+        self.above, self._below = f"{net}.1", f"{net}.2"
+        self._made: list[str] = []
+
+    def __enter__(self) -> Spur:
+        reason = refusal()
+        if reason:
+            raise NamespaceError(reason)
+        modem = ("ip", "-netns", self._modem, "link")
+        try:
+            for name in (self.name, self._modem):
+                _run("ip", "netns", "add", name)
+                self._made.append(name)
+            _run(*modem, "add", "bridge", "type", "bridge")
+            _run(*modem, "set", "bridge", "up")
+            _run(
+                *modem, "add", "above", "type", "veth", "peer", "name", self._outside,
+                "netns", str(os.getpid()),
+            )  # fmt: skip
+            _run(
+                *modem, "add", "below", "type", "veth", "peer", "name", "line",
+                "netns", self.name,
+            )  # fmt: skip
+            for port in ("above", "below"):
+                _run(*modem, "set", port, "master", "bridge", "up")
+            self._address((), self._outside, self.above)
+            self._address(("-netns", self.name), "line", self._below)
+            _run("ip", "-netns", self.name, "link", "set", "lo", "up")
+            _run("ip", "-netns", self.name, "route", "add", "default", "via", self.above)
+        except BaseException:
+            self._remove()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        self._remove()
+
+    def command(self, *command: str) -> list[str]:
+        """A command line that runs inside."""
+        return ["ip", "netns", "exec", self.name, *command]
+
+    def cut(self) -> None:
+        """From now on nothing passes, either way."""
+        _run("ip", "-netns", self._modem, "link", "set", "below", "nomaster")
+
+    def mend(self) -> None:
+        """The line is as it was before `cut`."""
+        _run("ip", "-netns", self._modem, "link", "set", "below", "master", "bridge")
+
+    def _address(self, where: tuple[str, ...], device: str, address: str) -> None:
+        _run("ip", *where, "address", "add", f"{address}/24", "dev", device)
+        _run("ip", *where, "link", "set", device, "up")
+
+    def _remove(self) -> None:
+        for name in self._made:
+            # Takes its halves of the veth pairs along, and thereby the other halves.
             _run("ip", "netns", "del", name)
         self._made.clear()
 

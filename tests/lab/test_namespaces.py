@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -62,6 +64,46 @@ def test_loss_between_namespaces_is_what_was_set_and_nothing_is_left_behind() ->
         names = row.names
     left = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
     assert not any(name in left for name in names)
+
+
+def reaches(spur: namespaces.Spur, port: int) -> bool:
+    """Whether a program inside gets its word to this machine and hears the answer."""
+    program = f"""
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(0.5)
+s.sendto(b"word", ("{spur.above}", {port}))
+try:
+    print(s.recv(100).decode())
+except TimeoutError:
+    print("nothing")
+"""
+    inside = spur.command(sys.executable, "-c", program)
+    return subprocess.run(inside, capture_output=True, text=True, check=True).stdout == "word\n"
+
+
+def test_a_spur_that_is_cut_carries_nothing_until_it_is_mended() -> None:
+    with namespaces.Spur() as spur, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here:
+        here.bind((spur.above, 0))
+        port = here.getsockname()[1]
+        echo = threading.Thread(target=answer, args=(here, 2))
+        echo.start()
+        assert reaches(spur, port)
+        spur.cut()
+        assert not reaches(spur, port)
+        spur.mend()
+        assert reaches(spur, port)
+        echo.join(5)
+        assert not echo.is_alive(), "what was said while it was cut did not come through"
+    left = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
+    assert spur.name not in left
+
+
+def answer(here: socket.socket, times: int) -> None:
+    """Give what comes back to who sent it."""
+    for _ in range(times):
+        word, sender = here.recvfrom(100)
+        here.sendto(word, sender)
 
 
 def test_without_root_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
