@@ -79,6 +79,11 @@ class Client:
         self.ended_s = 0.0
         self.rate = Rate(now)
 
+    @property
+    def is_site(self) -> bool:
+        """Whether it is a place that may send, and not one of the many that watch."""
+        return self.who.startswith("site:")
+
     def tell(self, message: dict[str, Any]) -> None:
         """Send a message."""
         self.write(frames.text(message))

@@ -43,8 +43,10 @@ CHUNK: Final = 200
 SETTLE_EVERY_S: Final = 1.0
 SWEEP_EVERY_S: Final = 0.5
 SITE_PING_S, SITE_LOST_S = 1.2, 3.5
-"""The host is to know within 5 s that a site's line has gone."""
+"""The host, and the site itself, are to know within 5 s that its line has gone."""
 VIEWER_PING_S, VIEWER_LOST_S = 20.0, 50.0
+PING_AND_BEAT: Final = frames.PING + frames.text({"t": "beat"})
+"""A browser answers a ping, but does not show it to its page."""
 CLOSE_WITHIN_S: Final = 2.0
 RETRY_S: Final = (0.5, 1.0, 2.0, 5.0)
 SPARE_FILES: Final = 500
@@ -208,7 +210,14 @@ class Hub:
         client = Client(
             transport, room, hello.as_, hello.seat, hello.receipts, grant.expires_at, now
         )
-        client.tell({"t": "welcome", "node": self.node.id, "now": round(time.time(), 3)})
+        client.tell(
+            {
+                "t": "welcome",
+                "node": self.node.id,
+                "now": round(time.time(), 3),
+                "silent_s": SITE_LOST_S if client.is_site else VIEWER_LOST_S,
+            }
+        )
         desk = self.exchange.desk(room)
         if desk is None:
             await _refuse(socket, 4503, fault("busy", "This node has too many rooms."))
@@ -456,12 +465,11 @@ class Hub:
             client.tell(fault("expired", "This token has expired; ask for a new one."))
             client.end(4401, "This token has expired; ask for a new one.", now)
             return
-        is_site = client.who.startswith("site:")
-        if now - client.heard_s > (SITE_LOST_S if is_site else VIEWER_LOST_S):
+        if now - client.heard_s > (SITE_LOST_S if client.is_site else VIEWER_LOST_S):
             client.abort()
-        elif now - client.pinged_s > (SITE_PING_S if is_site else VIEWER_PING_S):
+        elif now - client.pinged_s > (SITE_PING_S if client.is_site else VIEWER_PING_S):
             client.pinged_s = now
-            client.write(frames.PING)
+            client.write(PING_AND_BEAT)
         desk = self.exchange.desks.get(client.room)
         if desk is not None and client.revision != desk.state.revision:
             changed = self._changed.get(client.room)

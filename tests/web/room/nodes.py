@@ -143,14 +143,16 @@ class Visitor:
             await self.hear("state", within_s)
 
     async def closed(self, within_s: float = 5.0) -> tuple[int, list[dict[str, Any]]]:
-        """Wait for the end: its code, and what was said before."""
+        """Wait for the end: its code, and what was said before, without beats."""
         said: list[dict[str, Any]] = []
         async with asyncio.timeout(within_s * PATIENCE):
             while True:
                 message = await self._socket.receive()
                 if message.type is not WSMsgType.TEXT:
                     return self._socket.close_code or 0, said
-                said.append(json.loads(message.data))
+                told = json.loads(message.data)
+                if told["t"] != "beat":
+                    said.append(told)
 
 
 async def until(what: str, look: Any, within_s: float = 5.0) -> None:

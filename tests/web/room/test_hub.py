@@ -42,6 +42,17 @@ async def test_state_comes_down_and_answers_go_up_once() -> None:
         await until("both have left", lambda: keeper.viewers == 0)
 
 
+async def test_a_site_hears_often_enough_to_know_that_its_line_has_gone() -> None:
+    """More than once within the time after which it is to believe that."""
+    async with served(root=Keeper()) as top:
+        top.hub.set(5, "meeting", {"id": 5})
+        async with Visitor(top, "site:12") as site, Visitor(top, seat="B") as viewer:
+            silent_s = (await site.hear("welcome"))["silent_s"]
+            assert (await viewer.hear("welcome"))["silent_s"] > 10 * silent_s
+            for _ in range(2):
+                await site.hear("beat", silent_s / 2)
+
+
 async def test_what_a_site_does_by_name_is_kept_before_it_is_told_so() -> None:
     keeper = Keeper()
     keeper.fails = True
