@@ -126,6 +126,63 @@ async def test_waits_grow_and_obey_the_node(relay: Relay, context: BrowserContex
     assert got["asked"] == [7, 8.75, 0.5]
 
 
+async def test_a_hurry_in_the_middle_of_an_attempt_shortens_the_wait_after_it(
+    relay: Relay, context: BrowserContext
+) -> None:
+    """The line may be there again although this attempt still hangs in the old one."""
+    got = await run(
+        relay,
+        context,
+        "line.js",
+        """await new Promise((resolve) => {
+            const waits = [];
+            let made = 0;
+            const line = new m.Line({
+                connect: async () => {
+                    made += 1;
+                    if (made === 2) line.hurry();
+                    throw new Error("no line");
+                },
+                hold: () => {}, hasToken: () => false,
+                show: (phase, failed, seconds) => {
+                    if (phase === "waiting") waits.push([made, seconds]);
+                    if (made < 2 || phase !== "waiting") return;
+                    line.stop();
+                    resolve(waits.filter(([of]) => of === made)[0][1]);
+                },
+            });
+            line.start();
+        })""",
+    )
+    assert got == 2, "1 to 1.25 s as after the first attempt, rounded up"
+
+
+async def test_silence_is_too_long_only_for_who_could_have_heard(
+    relay: Relay, context: BrowserContext
+) -> None:
+    """Looked at twice a second; the last one of each row is the first that is too long."""
+    got = await run(
+        relay,
+        context,
+        "line.js",
+        """(() => {
+            const first = (from, silence) => {
+                let now = from;
+                while (!silence.isTooLong(now)) now += 500;
+                return now;
+            };
+            const quiet = new m.Silence(3500, 0);
+            const heard = new m.Silence(3500, 0);
+            heard.isTooLong(500);
+            heard.heard(900);
+            const slept = new m.Silence(3500, 0);
+            slept.isTooLong(500);
+            return [first(0, quiet), first(1000, heard), first(60_000, slept)];
+        })()""",
+    )
+    assert got == [4000, 4500, 64_000]
+
+
 async def test_retry_after_is_read_as_seconds_or_as_a_date(
     relay: Relay, context: BrowserContext
 ) -> None:

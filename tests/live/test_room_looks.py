@@ -7,7 +7,9 @@ whole_meeting.py. Pictures for eyes go to SHOTS.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -96,8 +98,10 @@ async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
 class Told:
     """The socket of a page's room: it takes the hello, and tells what the test says."""
 
-    def __init__(self) -> None:
+    def __init__(self, **welcome: Any) -> None:
         self.said: list[dict[str, Any]] = []
+        self.silent = False
+        self._welcome = {"t": "welcome", "node": "0123456789abcdef", **welcome}
         self._socket: WebSocketRoute | None = None
         self._revision = 0
 
@@ -108,13 +112,25 @@ class Told:
     def _heard(self, message: str | bytes) -> None:
         said = json.loads(message)
         self.said.append(said)
+        if self.silent:
+            return
         if said["t"] == "hello":
-            self._send({"t": "welcome", "node": "0123456789abcdef", "now": NOW.timestamp()})
+            self._send(self._welcome | {"now": NOW.timestamp()})
         elif said["t"] == "answer":
             receipt = {"node": "0123456789abcdef", "n": 5}
             self._send({"t": "counted", "poll": said["poll"], "receipt": receipt})
         elif "id" in said:
             self._send({"t": "kept", "id": said["id"]})
+
+    @property
+    def hellos(self) -> list[dict[str, Any]]:
+        return [one for one in self.said if one["t"] == "hello"]
+
+    async def beat(self) -> None:
+        """Be heard, as a node is."""
+        while True:
+            self._send({"t": "beat"})
+            await asyncio.sleep(0.5)
 
     def tell(self, state: dict[str, Any]) -> None:
         self._revision += 1
@@ -125,9 +141,9 @@ class Told:
         self._socket.send(json.dumps(message))
 
 
-async def enter(context: BrowserContext, url: str) -> tuple[Tab, Told]:
-    """A page that is in the open meeting."""
-    told = Told()
+async def enter(context: BrowserContext, url: str, **welcome: Any) -> tuple[Tab, Told]:
+    """A page that is in the open meeting. welcome: what else its node says first."""
+    told = Told(**welcome)
     tab = Tab(await context.new_page())
     await tab.page.route_web_socket("**/room/*/events", told.take)
     await tab.page.goto(url)
@@ -163,6 +179,39 @@ async def test_a_site_can_never_doubt_who_sees_and_hears_it(
     told.tell({"programme": OPEN["programme"], "floor": {}, "wanted": {}})
     await tab.until_text("#lamp-seen", "You are not seen")
     await tab.until_text("#lamp-heard", "You are not heard")
+    assert tab.errors == []
+
+
+async def test_a_site_whose_line_goes_silent_says_so_and_asks_anew(
+    relay: Relay, context: BrowserContext
+) -> None:
+    """Nothing comes of events or media any more, and nobody has closed anything."""
+    url = f"{relay.url}/room/{ROOM}?site=12"
+    tab, told = await enter(context, url, silent_s=2.0)
+    on_air = {"programme": OPEN["programme"] | {"source": "site-12"}, "floor": FLOOR}
+    beating = asyncio.create_task(told.beat())
+    try:
+        told.tell(on_air)
+        await tab.until_text("#lamp-live", "You are live")
+        await tab.until("performance.now() > 6000 && s.link === 'up' && s.standing.isLive")
+        assert len(told.hellos) == 1, "beats are enough to hear"
+        beating.cancel()
+        told.silent = True
+        relay.send(signal.SIGSTOP)
+        await tab.until_text("#lamp-live", "no line to the node")
+        await tab.until_text("#lamp-seen", "You are not seen")
+        await tab.until_text("#hand-card", "Nobody hears you now")
+        await tab.until_text("#problem", "it connects again by itself")
+        assert await barriers(tab.page) == []
+        await tab.until_text("#programme-title", "The line is interrupted")
+    finally:
+        beating.cancel()
+        relay.send(signal.SIGCONT)
+    told.silent = False
+    await tab.until("s.link === 'up' && s.sender === 'up'")
+    told.tell(OPEN | on_air)
+    await tab.until_text("#lamp-seen", "You are seen")
+    await tab.page.locator("#problem").wait_for(state="hidden")
     assert tab.errors == []
 
 

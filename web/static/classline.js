@@ -178,6 +178,8 @@ export class LivePicture {
     this.#still.height = videoHeight;
     this.#still.getContext("2d").drawImage(this.#video, 0, 0);
     this.#set("still");
+    const at = this.lostMs;
+    setTimeout(() => this.state === "still" && this.lostMs === at && this.#set("lost"), STILL_MS);
   }
 
   /** Watch over a session until it is of no more use. */

@@ -77,6 +77,33 @@ export function waitBefore(attempt, retryAfterS, random = Math.random()) {
   return Math.max(wait, 0.5) * (1 + random / 4);
 }
 
+/**
+ * Whether the other end has been silent for too long. A machine that stood still itself, and so
+ * could not hear, begins to wait anew. Times in ms of one clock.
+ */
+export class Silence {
+  #afterMs;
+  #heardMs;
+  #lookedMs;
+
+  /** @param {number} afterMs  what is too long; looked at a few times within it */
+  constructor(afterMs, nowMs) {
+    this.#afterMs = afterMs;
+    this.#heardMs = this.#lookedMs = nowMs;
+  }
+
+  heard(nowMs) {
+    this.#heardMs = nowMs;
+  }
+
+  /** Look, regularly. */
+  isTooLong(nowMs) {
+    if (nowMs - this.#lookedMs > this.#afterMs / 2) this.#heardMs = nowMs;
+    this.#lookedMs = nowMs;
+    return nowMs - this.#heardMs > this.#afterMs;
+  }
+}
+
 /** A promise that ends after `seconds`, or sooner if `signal` fires. */
 export function pause(seconds, signal) {
   return new Promise((resolve) => {
@@ -109,6 +136,7 @@ export class Line {
   #plan;
   #stop = null;
   #hurry = new AbortController();
+  #isHurried = false;
   #made = 0;
 
   /** @param {Plan} plan */
@@ -136,8 +164,9 @@ export class Line {
     return this.#stop !== null;
   }
 
-  /** If it is waiting, try now. */
+  /** If it is waiting, try now; an attempt that is under way is followed by the next one soon. */
   hurry() {
+    this.#isHurried = true;
     this.#hurry.abort();
   }
 
@@ -158,6 +187,7 @@ export class Line {
         attempt = 1;
         continue;
       }
+      if (this.#isHurried) attempt = 0;
       await this.#wait(waitBefore(attempt, failed.retryAfterS), failed, signal);
       attempt += 1;
     }
@@ -165,6 +195,7 @@ export class Line {
 
   async #once(signal, good) {
     let session = null;
+    this.#isHurried = false;
     try {
       session = await this.#plan.connect(signal);
       if (this.#made++ > 0) this.reconnects += 1;

@@ -3,11 +3,14 @@
  * copy of the centre's; what is said here is kept until the node has it.
  */
 
-import { pause, waitBefore } from "./line.js";
+import { Silence, pause, waitBefore } from "./line.js";
 import { token } from "./page.js";
 
 // A node that is asked for nothing still pings; a line that opens in no time is none.
 const OPEN_WITHIN_MS = 8000;
+const LOOK_EVERY_MS = 500;
+// A room that has lost its line in the middle of its turn is not to sit out a long wait.
+const SITE_WAITS_AT_MOST_S = 5;
 const MOST_WAITING = 20;
 const MOST_RECEIPTS = 16;
 const SEAT_KEY = "terrace.room.seat";
@@ -66,6 +69,8 @@ export class RoomClient {
   #as;
   #changed;
   #socket = null;
+  /** Gives the connection up that there is now, without asking the other end. */
+  #lost = () => {};
   #stop = new AbortController();
   #hurry = new AbortController();
   #offsetS = 0;
@@ -116,7 +121,7 @@ export class RoomClient {
     this.#run();
     addEventListener("online", () => this.hurry());
     // A socket whose network went away would look open for minutes.
-    addEventListener("offline", () => this.#socket?.close());
+    addEventListener("offline", () => this.#lost());
   }
 
   hurry() {
@@ -125,7 +130,7 @@ export class RoomClient {
 
   stop() {
     this.#stop.abort();
-    this.#socket?.close();
+    this.#lost();
   }
 
   /** Raise the hand with a line of text, or take it down; said again after a line that broke. */
@@ -194,12 +199,17 @@ export class RoomClient {
       if (ended.wasUp) attempt = 0;
       this.#hurry = new AbortController();
       const link = ended.refused ? "refused" : "down";
-      for (let left = Math.ceil(waitBefore(attempt, null)); left > 0; left -= 1) {
+      for (let left = this.#wait(attempt); left > 0; left -= 1) {
         if (this.#hurry.signal.aborted) break;
         this.#set(link, ended.sentence, left);
         await pause(1, this.#hurry.signal);
       }
     }
+  }
+
+  #wait(attempt) {
+    const seconds = Math.ceil(waitBefore(attempt, null));
+    return this.#as.startsWith("site:") ? Math.min(seconds, SITE_WAITS_AT_MOST_S) : seconds;
   }
 
   /** One connection from its beginning to its end. */
@@ -211,20 +221,37 @@ export class RoomClient {
     let wasUp = false;
     let isFirst = true;
     let refusal = "";
-    const late = setTimeout(() => socket.close(), OPEN_WITHIN_MS);
     return new Promise((resolve) => {
+      const over = new AbortController();
+      const { signal } = over;
+      const end = (code, reason) => {
+        clearTimeout(late);
+        clearInterval(watch);
+        over.abort();
+        resolve({ wasUp, refused: REFUSALS.includes(code), sentence: reason || refusal });
+      };
+      this.#lost = () => {
+        // Over a line that is gone this takes a browser many seconds, in which it hears of nothing.
+        socket.close();
+        end(0, "");
+      };
+      const late = setTimeout(this.#lost, OPEN_WITHIN_MS);
+      let silence = null;
+      const watch = setInterval(() => silence?.isTooLong(performance.now()) && this.#lost(), LOOK_EVERY_MS);
       socket.addEventListener("open", () => {
         socket.send(JSON.stringify({
           t: "hello", token: token(), as: this.#as, seat: seat(), receipts: this.#receipts,
         }));
-      });
+      }, { signal });
       socket.addEventListener("message", ({ data }) => {
+        silence?.heard(performance.now());
         const told = JSON.parse(data);
         if (told.t === "welcome") {
           clearTimeout(late);
           wasUp = true;
           this.node = told.node;
           this.#offsetS = told.now - Date.now() / 1000;
+          if (told.silent_s) silence = new Silence(1000 * told.silent_s, performance.now());
           this.#set("up");
           for (const one of [...this.#lasting.values(), ...this.#waiting.values()]) this.#send(one);
         } else if (told.t === "state") {
@@ -239,11 +266,8 @@ export class RoomClient {
           this.sentence = told.sentence;
           this.#changed(["error"]);
         }
-      });
-      socket.addEventListener("close", ({ code, reason }) => {
-        clearTimeout(late);
-        resolve({ wasUp, refused: REFUSALS.includes(code), sentence: reason || refusal });
-      });
+      }, { signal });
+      socket.addEventListener("close", ({ code, reason }) => end(code, reason), { signal });
     });
   }
 

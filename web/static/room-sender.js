@@ -9,6 +9,8 @@ const SAMPLE_EVERY_S = 1;
 const CONNECT_WITHIN_MS = 10_000;
 const DISCONNECTED_FOR_MS = 3000;
 const DEAF_AFTER_MS = 6000;
+// Two samples without a report or a check's answer; the node sends some every second.
+const SILENT_AFTER_MS = 2500;
 const TAKEN_OVER_CHECK_S = 1.2;
 const TAKEN_OVER_AFTER = 3;
 
@@ -27,6 +29,7 @@ export class Sender {
   #changed;
   #line;
   #pc = null;
+  #heardMs = 0;
   #losses = 0;
 
   /**
@@ -51,6 +54,11 @@ export class Sender {
 
   get reconnects() {
     return this.#line.reconnects;
+  }
+
+  /** Whether nothing comes back from the node just now, although the session is not given up yet. */
+  get isSilent() {
+    return this.state === "up" && performance.now() - this.#heardMs > SILENT_AFTER_MS;
   }
 
   start() {
@@ -123,13 +131,14 @@ export class Sender {
     const beganMs = performance.now();
     let connectedOnce = false;
     let disconnectedMs = null;
-    let heardMs = beganMs;
+    this.#heardMs = beganMs;
     while (!signal.aborted) {
       const now = performance.now();
       const link = pc.connectionState;
       if (link === "failed" || link === "closed" || ended(pc)) return this.#lost(session, connectedOnce, signal);
       if (link === "connected" && !connectedOnce) {
         connectedOnce = true;
+        this.#heardMs = now;
         this.#set("up");
       }
       if (!connectedOnce && now - beganMs > CONNECT_WITHIN_MS) return this.#lost(session, false, signal);
@@ -139,8 +148,8 @@ export class Sender {
       }
       const before = this.sample;
       this.sample = await sent(pc, before);
-      if (this.sample.bytesHeard !== before?.bytesHeard) heardMs = now;
-      if (connectedOnce && now - heardMs > DEAF_AFTER_MS) return this.#lost(session, true, signal);
+      if (this.sample.bytesHeard !== before?.bytesHeard) this.#heardMs = now;
+      if (connectedOnce && now - this.#heardMs > DEAF_AFTER_MS) return this.#lost(session, true, signal);
       if (this.sample.bytesSent > 0) {
         good();
         if (now - beganMs > 20_000) this.#losses = 0;

@@ -55,23 +55,35 @@ const sender = new Sender(streamOf(room, mine), role ? {} : ON_DEMAND, () => ({
 
 /* ---- what is sent ---- */
 
+/** Nothing comes back any more, neither to what is sent nor of the events: the line is gone. */
+const isCut = () => sender.isSilent && client.link !== "up";
+
 const sending = () => ({
-  isUp: sender.state === "up",
+  isUp: sender.state === "up" && !isCut(),
   camera: picture() !== null,
   microphone: have.microphone !== null && !isMuted,
 });
 
+/** What is to be sent does not get to the node. */
+const isOff = () => sender.state !== "off" && !sending().isUp;
+
 let told = "";
+let wasUp = false;
 
 function sendingChanged() {
   const { camera, microphone } = sending();
   const now = JSON.stringify([camera, microphone, isHidden]);
   if (site && now !== told) client.media(camera, microphone, isHidden);
   told = now;
-  if (sender.state === "down" || sender.state === "stopped") {
-    const kind = sender.failure?.kind ?? "lost";
-    if (shownProblem() !== kind) problem(kind === "absent" ? "lost" : kind, sender.failure?.says ?? "", sender.failure?.address);
-  } else if (sender.state === "up" && ["lost", "unreachable", "blocked", "full", "taken_over"].includes(shownProblem())) {
+  // What was known before the line went is old: ask at once.
+  if (!wasUp && sender.state === "up") client.hurry();
+  wasUp = sender.state === "up";
+  if (isCut() || sender.state === "down" || sender.state === "stopped") {
+    const found = sender.failure?.kind ?? "lost";
+    const isTheSame = found === "unreachable" && shownProblem() === "cut";
+    const kind = isTheSame || ["lost", "absent"].includes(found) ? "cut" : found;
+    if (shownProblem() !== kind) problem(kind, sender.failure?.says ?? "", sender.failure?.address);
+  } else if (sender.state === "up" && ["cut", "unreachable", "blocked", "full", "taken_over"].includes(shownProblem())) {
     problem("");
   }
   draw();
@@ -112,6 +124,7 @@ function drawLamps() {
   setIcon("lamp-live-icon", now.isLive ? "live" : "off");
   setText(byId("lamp-live-word"), t(`room.lamp.live.${now.isLive ? "yes" : "no"}`));
   setText(byId("lamp-live-detail"), t(now.isLive ? "room.lamp.live.detail"
+    : isOff() ? "room.lamp.by.line"
     : now.hasFloor ? "room.lamp.live.floor" : "room.lamp.live.wait"));
   byId("lamps").dataset.live = now.isLive ? "yes" : "no";
   byId("self-tag").hidden = !now.isLive;
@@ -122,21 +135,22 @@ function drawLamps() {
 
 function drawHand(now) {
   byId("hand-card").hidden = !site || isOver(client.state);
-  const card = now.hasFloor ? "floor" : handUp ? "up" : "down";
+  const card = now.hasFloor ? (isOff() ? "cut" : "floor") : handUp ? "up" : "down";
   byId("hand-card").dataset.state = card;
   setText(byId("hand-word"), t(`room.hand.${card}.title`));
   const details = {
     floor: t(now.isMuted ? "room.hand.floor.muted" : "room.hand.floor.detail"),
+    cut: t("room.hand.cut.detail"),
     up: t("room.hand.up.detail", { time: clockWords(client.now() - handSince) }),
     down: t("room.hand.down.detail"),
   };
   setText(byId("hand-detail"), details[card]);
   byId("hand-text").parentElement.hidden = card !== "down";
-  byId("hand-button").hidden = card === "floor";
+  byId("hand-button").hidden = now.hasFloor;
   byId("hand-button").setAttribute("aria-pressed", String(handUp));
   setText(byId("hand-button-word"), t(handUp ? "room.hand.lower" : "room.hand.raise"));
   // Who has the floor has been heard out: the hand is down again.
-  if (card === "floor" && handUp) raise(false);
+  if (now.hasFloor && handUp) raise(false);
 }
 
 function raise(up) {
@@ -284,8 +298,16 @@ function draw() {
 
 let testAsked = null;
 
+function linkChanged() {
+  if (client.link === "refused") problem("forbidden", client.sentence);
+  // What waits for a line need not wait any longer.
+  if (client.link === "up") hurry();
+  sendingChanged();
+}
+
 function drawChanged(changed) {
   const { state } = client;
+  if (changed.includes("link")) linkChanged();
   if (changed.includes("meeting") && isOn(state) && !isChosen && view === "green") take("live");
   if (changed.includes("linetest") && state.linetest && state.linetest.asked_at !== testAsked) {
     testAsked = state.linetest.asked_at;
@@ -297,7 +319,6 @@ function drawChanged(changed) {
   heard.hear(ears(state, mine).map((source) => streamOf(room, source)));
   if (changed.includes("stage") || changed.includes("sources") || changed.includes("programme")) drawStage();
   drawSlide(state, token()).then(draw);
-  if (client.link === "refused") problem("forbidden", client.sentence);
   draw();
 }
 
@@ -356,10 +377,11 @@ document.addEventListener("visibilitychange", () => {
   isHidden = document.hidden;
   sendingChanged();
 });
-addEventListener("online", () => {
+function hurry() {
   sender.hurry();
   programme.hurry();
-});
+}
+addEventListener("online", hurry);
 addEventListener("pagehide", () => {
   sender.stop();
   client.stop();
