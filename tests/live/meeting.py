@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -37,6 +37,7 @@ SITES = {
     "luanping-hall": ("luanping", "滦平县会议室"),
 }  # fmt: skip
 READY_WITHIN_S = 40.0
+NOTHING_MORE: Mapping[str, Sequence[str]] = {}
 
 
 @dataclass
@@ -109,9 +110,10 @@ def put_in_a_film(folder: Path, seconds: int) -> None:
 class House:
     """The processes: the centre, its relays, by name."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, more: Mapping[str, Sequence[str]]) -> None:
         names = ("centre", "province", "city", *COUNTIES)
         self.folder = folder
+        self._more = more
         self.nodes = {
             name: Node(name, port, folder / f"{name}.log")
             for name, port in zip(names, free_ports(len(names)), strict=True)
@@ -137,9 +139,8 @@ class House:
         above = {"province": "centre", "city": "province"} | dict.fromkeys(COUNTIES, "city")
         for name, parent in above.items():
             parts = ["--name", name, "--tier", "county" if name in COUNTIES else name]
-            self._run(
-                name, "relay", "--config", os.devnull, *parts, "--parent", self[parent].url
-            )  # fmt: skip
+            parts += ["--parent", self[parent].url, *self._more.get(name, ())]
+            self._run(name, "relay", "--config", os.devnull, *parts)
 
     def _run(self, name: str, *arguments: str) -> None:
         node = self.nodes[name]
@@ -165,9 +166,12 @@ class House:
 
 
 @contextlib.contextmanager
-def house(folder: Path) -> Iterator[House]:
-    """A house with its processes started; they end with the block, the lowest first."""
-    one = House(folder)
+def house(folder: Path, more: Mapping[str, Sequence[str]] = NOTHING_MORE) -> Iterator[House]:
+    """A house with its processes started; they end with the block, the lowest first.
+
+    more: further arguments of relays, by their names.
+    """
+    one = House(folder, more)
     try:
         one.start()
         yield one

@@ -204,6 +204,7 @@ async def test_a_site_whose_line_goes_silent_says_so_and_asks_anew(
         await tab.until_text("#problem", "it connects again by itself")
         assert await barriers(tab.page) == []
         await tab.until_text("#programme-title", "The line is interrupted")
+        await photograph(tab, "room-site-cut", whole=True)
     finally:
         beating.cancel()
         relay.send(signal.SIGCONT)

@@ -9,19 +9,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, BrowserContext, Playwright, async_playwright
 
+from tests.lab import namespaces
 from tests.live import meeting, tabs
 from tests.live.browser import executable
 from tests.live.meeting import LOGIN, PASSWORD, SITES, House, Meeting
-from tests.live.tabs import SHOTS, Tab, open_tab
+from tests.live.tabs import SHOTS, Keys, Tab, open_tab
 from tests.live.tree import until
 from tests.media.papers import pdf
 from tests.patience import PATIENCE
@@ -37,8 +39,10 @@ SMALL = "localStorage.setItem('terrace.room.size', '180');"
 WITHIN_S = 15.0
 
 
-async def chromium(playwright: Playwright) -> Browser:
-    return await playwright.chromium.launch(executable_path=executable(), args=FLAGS)
+async def chromium(playwright: Playwright, program: str = "", flags: Sequence[str] = ()) -> Browser:
+    return await playwright.chromium.launch(
+        executable_path=program or executable(), args=[*FLAGS, *flags]
+    )
 
 
 async def processes(browser: Browser) -> list[int]:
@@ -47,6 +51,25 @@ async def processes(browser: Browser) -> list[int]:
     found = (await session.send("SystemInfo.getProcessInfo"))["processInfo"]
     await session.detach()
     return [int(one["id"]) for one in found]
+
+
+class Far:
+    """A line of its own for the browser of one site.
+
+    Its county is reached by an address that others could reach too, so it asks for tokens.
+    """
+
+    def __init__(self, folder: Path, spur: namespaces.Spur) -> None:
+        self.spur = spur
+        self.keys = Keys.make(folder)
+        self.program = folder / "far-chromium"
+        self.program.write_text(f'#!/bin/sh\nexec {shlex.join(spur.command(executable()))} "$@"\n')
+        self.program.chmod(0o755)
+
+    def county(self) -> list[str]:
+        """The arguments of its county."""
+        key = str(self.keys.public_file)
+        return ["--host", "0.0.0.0", "--advertise", self.spur.above, "--public-key", key]
 
 
 @dataclass
@@ -77,14 +100,23 @@ class Room:
         await made.add_init_script(SMALL)
         return made
 
-    async def enter(self, code: str) -> Tab:
-        """A site opens its page at its county, in a browser of its own."""
-        self.browsers[code] = await chromium(self.playwright)
-        context = await self.context(self.browsers[code], 960, 640)
+    async def enter(self, code: str, far: Far | None = None) -> Tab:
+        """A site opens its page at its county, in a browser of its own, at the end of a line."""
         county = self.house[SITES[code][0]]
-        tab = await open_tab(
-            context, f"{county.url}/room/{self.meeting.occurrence}?site={self.site(code)}"
-        )
+        path = f"/room/{self.meeting.occurrence}?site={self.site(code)}"
+        if far is None:
+            self.browsers[code] = await chromium(self.playwright)
+            url = f"{county.url}{path}"
+        else:
+            origin = f"http://{far.spur.above}:{county.port}"
+            # No camera without TLS, except where this says so.
+            flag = f"--unsafely-treat-insecure-origin-as-secure={origin}"
+            self.browsers[code] = await chromium(self.playwright, str(far.program), [flag])
+            stream = f"class-{self.meeting.occurrence}"
+            token = far.keys.issue(publish=(f"{stream}.site-{self.site(code)}",), view=("*",))
+            url = f"{origin}{path}#token={token}"
+        context = await self.context(self.browsers[code], 960, 640)
+        tab = await open_tab(context, url)
         self.sites[code] = tab
         await tab.until("s.link === 'up' && s.sender === 'up'", WITHIN_S)
         return tab
@@ -96,12 +128,18 @@ class Room:
         self.tabs[name] = await open_tab(context, url)
         return self.tabs[name]
 
+    def note(self, what: str) -> None:
+        """Write down when something was so."""
+        with (SHOTS / "meeting.txt").open("a") as times:
+            times.write(f"{time.monotonic() - self.began:6.1f} s  {what}\n")
+
     async def shoot(self, step: str, *names: str) -> None:
         """Pictures of these pages as they are now."""
         SHOTS.mkdir(parents=True, exist_ok=True)
+        if self.shots == 0:
+            (SHOTS / "meeting.txt").unlink(missing_ok=True)
         self.shots += 1
-        with (SHOTS / "meeting.txt").open("w" if self.shots == 1 else "a") as times:
-            times.write(f"{time.monotonic() - self.began:6.1f} s  {step}\n")
+        self.note(step)
         for name in names:
             tab = self.tabs.get(name) or self.sites[name]
             path = SHOTS / f"meeting-{self.shots:02}-{step}-{name}.png"
@@ -130,10 +168,12 @@ class Room:
 
 
 @contextlib.asynccontextmanager
-async def room(folder: Path) -> AsyncIterator[Room]:
+async def room(
+    folder: Path, more: Mapping[str, Sequence[str]] = meeting.NOTHING_MORE
+) -> AsyncIterator[Room]:
     """The tree and a meeting that begins now; everything ends with the block."""
     planned = await meeting.plan(folder / "centre.db")
-    with meeting.house(folder) as house:
+    with meeting.house(folder, more) as house:
         await house.ready()
         async with async_playwright() as playwright:
             one = Room(house, planned, playwright, await chromium(playwright))
@@ -490,6 +530,71 @@ async def test_a_site_that_vanishes_on_the_floor_leaves_one_button(tmp_path: Pat
                 await one.console.until("s.told.attention.length === 0", WITHIN_S)
                 await one.console.until(f"!('{source}' in s.state.floor)", WITHIN_S)
         assert one.console.errors == []
+
+
+@pytest.mark.skipif(bool(namespaces.refusal()), reason=namespaces.refusal() or "-")
+@pytest.mark.timeout(1200)
+async def test_a_site_that_loses_its_line_on_the_floor_knows_it_and_comes_back(
+    tmp_path: Path,
+) -> None:
+    """Its browser lives, but no packet passes either way; everybody sees something sensible.
+
+    A short cut is over before the sessions are given up, a long one is not.
+    """
+    with namespaces.Spur() as spur:
+        far = Far(tmp_path, spur)
+        async with room(tmp_path, {"longhua": far.county()}) as one:
+            await begin(one)
+            site = await one.enter("longhua-hall", far)
+            source = f"site-{one.site('longhua-hall')}"
+            loaded = await site.page.evaluate("performance.timeOrigin")
+            for cut_s in (6, 40):
+                await give(one, site, source)
+                await site.until_text("#lamp-live", "您正在直播")
+                await one.shoot("line-whole", "longhua-hall")
+                spur.cut()
+                began = time.monotonic()
+                known_s = await line_is_cut(one, site, began)
+                await asyncio.sleep(max(0.0, began + cut_s - time.monotonic()))
+                await site.until("s.link !== 'up' && !s.standing.isLive", 0.5)
+                await one.shoot(f"line-cut-for-{cut_s}-s", "longhua-hall")
+                spur.mend()
+                began = time.monotonic()
+                await site.until("s.link === 'up' && s.sender === 'up' && !s.problem", WITHIN_S)
+                await site.until("s.programme === 'playing'", WITHIN_S)
+                back_s = time.monotonic() - began
+                one.note(f"cut for {cut_s} s: known in {known_s:.1f} s, back in {back_s:.1f} s")
+                await one.shoot("line-mended", "longhua-hall")
+                assert known_s < 5.0 * PATIENCE, f"all knew it after {known_s:.1f} s"
+                assert back_s < 15.0 * PATIENCE, f"the site was back after {back_s:.1f} s"
+                await back(one, source)
+                await site.until("!s.standing.isLive && !s.standing.hasFloor", WITHIN_S)
+            assert await site.page.evaluate("performance.timeOrigin") == loaded, "loaded anew"
+            assert one.console.errors == []
+
+
+async def line_is_cut(one: Room, site: Tab, began: float) -> float:
+    """Wait until the host, the hall and the site itself know; the seconds until the last did."""
+    presenter = "s.state.programme.source === 'presenter'"
+    known = await asyncio.gather(
+        since(began, one.console.until(f"{presenter} && s.told.attention.length === 1", WITHIN_S)),
+        since(began, one.console.until_text("#lost-button", "收回发言权")),
+        since(began, one.tabs["hall"].until(presenter, WITHIN_S)),
+        since(began, site.until("s.link !== 'up' && !s.standing.isLive", WITHIN_S)),
+        since(began, site.until_text("#lamp-live", "您未在直播")),
+        since(began, site.until_text("#lamp-seen", "与节点的线路不通")),
+        since(began, site.until_text("#lamp-heard", "无人听见您")),
+        since(began, site.until_text("#problem", "正在自动重新连接")),
+        since(began, site.until_text("#hand-card", "现在没有人能听到您")),
+    )
+    await one.shoot("line-cut", "longhua-hall", "console", "hall")
+    return max(known)
+
+
+async def since(began: float, work: Awaitable[None]) -> float:
+    """When something was done, in seconds after `began`."""
+    await work
+    return time.monotonic() - began
 
 
 async def give(one: Room, site: Tab, source: str) -> None:
