@@ -3,7 +3,7 @@
 import { html, icon, replaceIfChanged, svg } from "./drawing.js";
 import { byId, nodeName, number, setIcon, setText, t, tn } from "./page.js";
 import {
-  clockWords, isOn, isOver, leader, nameOf, pageAt, pageNow, seconds, shares, siteOf, unitOf,
+  clockWords, decks, isOn, isOver, leader, nameOf, pageAt, pageNow, seconds, shares, siteOf, unitOf,
 } from "./room-view.js";
 
 const lang = document.documentElement.lang;
