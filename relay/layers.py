@@ -30,7 +30,8 @@ AUDIO_ONLY: Final = -1
 CARRIES: Final = 0.9
 CARRIES_LOWEST: Final = 0.75
 # A browser estimates once a second while a picture comes, and not at all where only sound does.
-# Its last word was seen to stand for minutes: it says nothing of the line after so long.
+# Its last word was seen to stand for minutes, said once or again each second: after so long it says
+# nothing of the line.
 OLD_S: Final = 5.0
 # An estimate that shrinks by this factor between two reports has seen a queue.
 FALL: Final = 0.95
@@ -134,13 +135,14 @@ class Line:
     _long_since_s: float = 1e9
 
     def estimated(self, remb_bps: int, now: float) -> bool:
-        """Note a REMB; returns whether it is a fall."""
+        """Note a REMB; returns whether it is a fall. `estimated_s` is when it was another one."""
         fell = 0 < remb_bps < FALL * self.remb_bps
         if fell:
             if now - self.fell_s > FALL_COUNTS_S:
                 self.first_fell_s = now
             self.fell_s = now
-        self.remb_bps, self.estimated_s = remb_bps, now
+        if remb_bps != self.remb_bps:
+            self.remb_bps, self.estimated_s = remb_bps, now
         return fell
 
     def reported(self, lost: float, now: float) -> None:

@@ -101,13 +101,18 @@ def test_a_line_for_sound_alone_gets_sound_alone() -> None:
     assert sum(n == AUDIO_ONLY for n in late) / len(late) > 0.85
 
 
-def test_a_picture_comes_back_although_the_last_estimate_was_below_the_sound() -> None:
+@pytest.mark.parametrize("is_said_again", [False, True])
+def test_a_picture_comes_back_although_the_last_estimate_was_below_the_sound(
+    is_said_again: bool,
+) -> None:
     """As in Chromium, which estimates nothing while only sound comes: its last word grows old."""
     line, chooser = Line(), Chooser(0.0, AUDIO_ONLY)
     line.estimated(36_000, 0.0)
     chosen = {}
     for step in range(40):
         now = step * STEP_S
+        if is_said_again:
+            line.estimated(36_000, now)
         line.took(0.05, now)
         chosen[now] = chooser.choose(line, RATES, SOUND, now)
     assert chosen[4.0] == AUDIO_ONLY
