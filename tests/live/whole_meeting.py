@@ -599,7 +599,8 @@ async def since(began: float, work: Awaitable[None]) -> float:
 
 async def give(one: Room, site: Tab, source: str) -> None:
     """The site asks for the floor and gets it."""
-    await site.until("!s.handUp && s.view === 'live'", WITHIN_S)
+    # A hand that goes up while the page still has the floor goes down with it.
+    await site.until("!s.handUp && !s.standing.hasFloor && s.view === 'live'", WITHIN_S)
     await site.page.evaluate("document.activeElement?.blur()")
     await site.page.keyboard.press("h")
     await one.console.until("s.told.hands.length === 1", WITHIN_S)
