@@ -29,6 +29,7 @@ from pylibsrtp._binding import ffi, lib
 from relay.packet import Vp8Ids, payload_offset, vp8_ids
 
 UDP_SEGMENT: Final = 103
+UDP_GRO: Final = 104
 SOL_UDP: Final = 17
 SLOT_SIZE: Final = 1536
 SLOTS: Final = 512
@@ -69,11 +70,15 @@ HEADER = np.dtype(
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """What the system offers the sender; `note` says in words why something is missing."""
+    """What the system offers the socket; `note` says in words why something is missing.
+
+    `gro`: it hands on in one piece what was sent in one.
+    """
 
     gso: bool
     sendmmsg: bool
     note: str = ""
+    gro: bool = False
 
 
 def _find_sendmmsg() -> Any:
@@ -87,7 +92,7 @@ def _find_sendmmsg() -> Any:
 
 
 def probe() -> Abilities:
-    """Try UDP_SEGMENT and sendmmsg on this system, once at start.
+    """Try UDP_SEGMENT, UDP_GRO and sendmmsg on this system, once at start.
 
     TERRACE_SEND=packets or TERRACE_SEND=messages takes the slower paths for a comparison.
     """
@@ -107,7 +112,11 @@ def probe() -> Abilities:
             sock.sendmsg([bytes(16)], control, 0, sock.getsockname())
         except OSError as exc:
             return Abilities(False, True, f"no UDP GSO: {exc.strerror}")
-    return Abilities(True, True)
+        try:
+            sock.setsockopt(SOL_UDP, UDP_GRO, 1)
+        except OSError as exc:
+            return Abilities(True, True, f"no UDP GRO: {exc.strerror}")
+    return Abilities(True, True, gro=True)
 
 
 def socket_address(address: tuple[Any, ...], family: int) -> bytes:
@@ -341,7 +350,8 @@ class Fanout:
         self._names = self._messages["name"]
         self._controls = np.zeros((MAX_PACKETS, CONTROL_SIZE), np.uint8)
         self._layout: tuple[Any, ...] = ()
-        self._plain = np.zeros((MAX_PACKETS, SLOT_SIZE), np.uint8)
+        self._plain_memory = memoryview(bytearray(MAX_PACKETS * SLOT_SIZE))
+        self._plain = np.frombuffer(self._plain_memory, np.uint8).reshape(MAX_PACKETS, SLOT_SIZE)
 
     def send(
         self,
@@ -455,9 +465,12 @@ class Fanout:
         widest = max(sizes)
         if widest > MAX_PACKET_SIZE:
             raise ValueError(f"a packet of {widest} bytes does not fit a slot")
-        plain = self._plain
-        for i, data in enumerate(packets):
-            plain[i, : sizes[i]] = np.frombuffer(data, np.uint8)
+        # A memoryview takes a slice in a fifth of the time that numpy needs to begin with one.
+        plain = self._plain_memory
+        for at, data, size in zip(
+            range(0, count * SLOT_SIZE, SLOT_SIZE), packets, sizes, strict=True
+        ):
+            plain[at : at + size] = data
         wire = [size + overhead for size in sizes]
         cut = runs(wire, self._gso)
         slots = viewers * count

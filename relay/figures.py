@@ -68,6 +68,7 @@ class Figures:
             **_above(node),
             "transport": {
                 "gso": port.fanout.abilities.gso,
+                "gro": port.fanout.abilities.gro,
                 "sendmmsg": port.fanout.abilities.sendmmsg,
                 "note": port.fanout.abilities.note,
             },

@@ -69,6 +69,23 @@ class Numbering:
             self._last_arrival_s = now
         return out_sequence << 32 | out_timestamp
 
+    def goes_on(self, source: int, sequence: int, timestamp: int, now: float) -> bool:
+        """Whether `place` would give this packet, the next one of its source, its own numbers."""
+        return (
+            source == self.source
+            and self._seen > 0
+            and sequence == (self._last_in + 1) & 0xFFFF
+            and not self._sequence_shift
+            and not self._timestamp_shift
+            and not self._clock_jumped(timestamp, now)
+        )
+
+    def went_on(self, count: int, timestamp: int, now: float) -> None:
+        """Note so many packets of one frame, after `goes_on` has said so of the first."""
+        self._last_in = self._last_sequence = (self._last_in + count) & 0xFFFF
+        self._last_timestamp, self._last_arrival_s = timestamp, now
+        self._seen += count
+
     def timestamp(self, source_timestamp: int) -> int:
         """Map a source's RTP timestamp (of a sender report) onto the line."""
         return (source_timestamp + self._timestamp_shift) & 0xFFFFFFFF

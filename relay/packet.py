@@ -72,6 +72,10 @@ _pack_u32 = struct.Struct("!I").pack
 _ABS_SEND_TIME_WORD: Final = (CANONICAL_ABS_SEND_TIME << 4 | 2) << 24
 _AUDIO_LEVEL_HEAD: Final = CANONICAL_AUDIO_LEVEL << 4
 _ORIENTATION_HEAD: Final = CANONICAL_ORIENTATION << 4
+# How a packet begins that has a header extension and neither CSRCs nor padding.
+NODE_HEADER: Final = 0x90
+# With abs-send-time as its one element.
+NODE_HEADER_SIZE: Final = 20
 _PADDING: Final = tuple(bytes(max(n - 1, 0)) + bytes((n,)) for n in range(256))
 
 
@@ -86,10 +90,12 @@ class ExtensionIds:
     the node does not use, and ids outside the range, are left out.
     """
 
-    __slots__ = ("roles",)
+    __slots__ = ("roles", "send_time_alone")
 
     roles: bytes
     """256 bytes: the role that each id has, 0 for none."""
+    send_time_alone: bytes
+    """How a block begins that has abs-send-time and nothing else: 5 bytes, 4 if not negotiated."""
 
     def __init__(self, negotiated: Mapping[int, str]) -> None:
         roles = bytearray(256)
@@ -97,6 +103,9 @@ class ExtensionIds:
             if 0 < identifier < 256:
                 roles[identifier] = _ROLES.get(uri, 0)
         self.roles = bytes(roles)
+        identifier = self.roles[: _MAX_ONE_BYTE_ID + 1].find(_ROLE_ABS_SEND_TIME)
+        head = bytes((identifier << 4 | 2,)) if identifier > 0 else b""
+        self.send_time_alone = b"\xbe\xde\0\1" + head
 
 
 class Ingest(NamedTuple):
@@ -264,6 +273,11 @@ def canonical(
         )
         + data[p.payload_start : p.payload_end]
     )
+
+
+def node_header_end(abs_send_time: int) -> bytes:
+    """The last word of a canonical header that has one element, under our own id."""
+    return _pack_u32(_ABS_SEND_TIME_WORD | abs_send_time)
 
 
 def read(packet: bytes) -> Ingest:

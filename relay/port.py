@@ -15,6 +15,7 @@ import logging
 import os
 import select
 import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -22,14 +23,15 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from relay import ice
-from relay.fanout import Abilities, Fanout, probe
+from relay.fanout import SOL_UDP, UDP_GRO, Abilities, Fanout, probe
 from relay.ice import Address
 from relay.packet import is_rtcp
 from relay.peer import MAX_ADDRESSES, Peer
+from relay.run import DATAGRAM_SIZE, MESSAGE_SIZE, Room
 
 log = logging.getLogger("relay.port")
 
-RECEIVE_SIZE = 2048
+CONTROL_SIZE = socket.CMSG_SPACE(4)
 # One drain takes at most this many, so that a flood cannot keep the viewers waiting.
 DRAIN_LIMIT = 256
 # While a long fan-out runs, the socket is looked at this often.
@@ -86,12 +88,16 @@ class Port:
             raise
         self.number: int = self._sock.getsockname()[1]
         self.fanout = Fanout(self._sock, abilities or probe())
+        if self.fanout.abilities.gro:
+            # From here on datagrams of one sender may come by the run, as a node above sends them.
+            self._sock.setsockopt(SOL_UDP, UDP_GRO, 1)
         self.datagrams_in = 0
         self.strays = 0
         self.bad_checks = 0
         self.errors = 0
         self.busy_s = 0.0
         self._loop = loop
+        self._room = Room()
         self._by_address: dict[Address, list[Peer]] = {}
         self._by_ufrag: dict[str, Peer] = {}
         self._dirty: dict[Forwarder, None] = {}
@@ -221,23 +227,51 @@ class Port:
             poll.close()
 
     def _drain(self, now: float) -> None:
-        receive = self._sock.recvfrom
-        for _ in range(DRAIN_LIMIT):
+        receive, room = self._sock.recvmsg_into, self._room
+        view, buffers, taken = room.view, [room.view[:MESSAGE_SIZE]], 0
+        while taken < DRAIN_LIMIT:
+            taken += 1
             try:
-                data, address = receive(RECEIVE_SIZE)
+                size, control, _, address = receive(buffers, CONTROL_SIZE)
             except BlockingIOError:
                 return
             except OSError:
                 # An ICMP error of an earlier send is reported here: that send is lost, no more.
                 continue
+            try:
+                if control:
+                    segment = int.from_bytes(control[0][2], sys.byteorder) or size or 1
+                    taken += self._joined(size, segment, address, now)
+                else:
+                    self.datagrams_in += 1
+                    self._datagram(bytes(view[: min(size, DATAGRAM_SIZE)]), address, now)
+            except Exception as error:
+                self._failed(size, error)
+
+    def _joined(self, size: int, segment: int, address: Address, now: float) -> int:
+        """Take several datagrams of one sender that came in one message; returns how many."""
+        run = self._room.run(size, segment)
+        if run is not None:
+            peers = self._by_address.get(address, [])
+            if len(peers) > 1:
+                peers = [peer for peer in peers if run.ssrc in peer.ssrcs]
+            if len(peers) == 1 and peers[0].protected_run(run, address, now):
+                self.datagrams_in += run.count
+                return run.count
+        datagrams = self._room.datagrams(size, segment)
+        for data in datagrams:
             self.datagrams_in += 1
             try:
                 self._datagram(data, address, now)
-            except Exception:
-                # Whatever a datagram holds, it must not end the loop; the log says what it was.
-                self.errors += 1
-                if self.errors <= 20:
-                    log.exception("datagram of %d bytes failed", len(data))
+            except Exception as error:
+                self._failed(len(data), error)
+        return len(datagrams)
+
+    def _failed(self, size: int, error: Exception) -> None:
+        """Whatever a datagram holds, it must not end the loop; the log says what it was."""
+        self.errors += 1
+        if self.errors <= 20:
+            log.error("datagram of %d bytes failed", size, exc_info=error)
 
     def _datagram(self, data: bytes, address: Address, now: float) -> None:
         if not data:

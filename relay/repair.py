@@ -102,6 +102,16 @@ class Missing:
             self._wants.setdefault((highest + step) & 0xFFFF, want).is_guess = False
         return True
 
+    def goes_on(self, sequence: int) -> bool:
+        """Whether this packet is the next one, and was not asked for as a frame's lost end."""
+        following = (self._highest + 1) & 0xFFFF
+        return self._highest >= 0 and sequence == following and sequence not in self._wants
+
+    def went_on(self, count: int, now: float, unfinished: bool) -> None:
+        """Note so many packets in order, after `goes_on` has said so of the first."""
+        self._highest = (self._highest + count) & 0xFFFF
+        self._unfinished_s = now if unfinished else 1e9
+
     def due(self, now: float) -> list[int]:
         """Sequence numbers to ask for now, oldest first; gives up on what is too old."""
         if self._watches_tails(now) and now - self._unfinished_s >= TAIL_WAIT_S:

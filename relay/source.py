@@ -20,6 +20,7 @@ from relay import packet as rtp
 from relay import rtcp
 from relay.packet import ExtensionIds, Ingest, PacketError, ts_delta
 from relay.repair import Missing
+from relay.run import Run
 from relay.sdp import Layer, Leg
 from relay.track import SenderClock, Track
 
@@ -63,22 +64,25 @@ class _Line:
     lsr: int = 0
     lsr_at_s: float = 0.0
 
-    def note(self, parsed: Ingest, now: float) -> None:
-        """Counts for receiver reports (RFC 3550 appendix A.3 and A.8)."""
-        self.received += 1
+    def note(self, sequence: int, timestamp: int, now: float, count: int = 1) -> None:
+        """Counts for receiver reports (RFC 3550 appendix A.3 and A.8).
+
+        `sequence` is the last one of `count` consecutive packets.
+        """
+        self.received += count
         if self.expected_base < 0:
-            self.expected_base = self.highest = parsed.seq
+            self.expected_base = self.highest = sequence
         else:
-            ahead = rtp.seq_delta(parsed.seq, self.highest)
+            ahead = rtp.seq_delta(sequence, self.highest)
             if ahead > 0:
-                if parsed.seq < self.highest:
+                if sequence < self.highest:
                     self.cycles += 0x10000
-                self.highest = parsed.seq
-        transit = int(now * self.leg.format.clock_rate) - parsed.timestamp & 0xFFFFFFFF
-        if parsed.timestamp != self.last_timestamp:
+                self.highest = sequence
+        if timestamp != self.last_timestamp:
+            transit = int(now * self.leg.format.clock_rate) - timestamp & 0xFFFFFFFF
             if self.last_timestamp >= 0:
                 self.jitter += (abs(ts_delta(transit, self.transit)) - self.jitter) / 16
-            self.transit, self.last_timestamp = transit, parsed.timestamp
+            self.transit, self.last_timestamp = transit, timestamp
 
     def restart(self) -> None:
         """Begin to count anew: the sender left packets out that nobody wanted."""
@@ -205,7 +209,7 @@ class Source:
         else:
             if line.idle:
                 line.restart()
-            line.note(parsed, now)
+            line.note(parsed.seq, parsed.timestamp, now)
         unfinished = not parsed.marker and line.track.kind == "video"
         if line.missing.arrived(parsed.seq, now, unfinished):
             self.stream.hurry()
@@ -219,9 +223,41 @@ class Source:
         if track.numbering.rebases != rebases:
             # The numbers have jumped: what they say of loss begins anew, too.
             line.restart()
-            line.note(parsed, now)
+            line.note(parsed.seq, parsed.timestamp, now)
             line.missing.arrived(parsed.seq, now)
         self.stream.push(track, kept)
+
+    def expects(self, run: Run, now: float) -> bool:
+        """Whether a run is the very next of its line, and nothing else is to be done for it.
+
+        Everything that `on_rtp` does for other packets than these is ruled out here.
+        """
+        line = self._lines.get(run.ssrc)
+        if line is None or line.rtx or line.idle or line.expected_base < 0:
+            return False
+        return (
+            self._is_level
+            and not self._retired
+            and self._estimator is None
+            and run.extension == line.extensions.send_time_alone
+            and line.missing.goes_on(run.sequence)
+            and line.track.numbering.goes_on(run.ssrc, run.sequence, run.timestamp, now)
+            and line.track.follows(run.sequence)
+        )
+
+    def on_run(self, run: Run, now: float) -> None:
+        """Keep and forward the packets of a run that was expected: what `on_rtp` does for each."""
+        line = self._lines[run.ssrc]
+        track, count = line.track, run.count
+        kept = run.canonical(track.ssrc, rtp.abs_send_time(now))
+        self.bytes += sum(map(len, kept))
+        self.last_media_s = now
+        line.note((run.sequence + count - 1) & 0xFFFF, run.timestamp, now, count)
+        line.missing.went_on(count, now, not run.marker and track.kind == "video")
+        track.numbering.went_on(count, run.timestamp, now)
+        track.extend(kept, run.timestamp, now)
+        for packet in kept:
+            self.stream.push(track, packet)
 
     def _rise(self, track: Track, sequence: int) -> None:
         """Find out whether this source is level with what fed the stream before."""

@@ -64,7 +64,8 @@ class GroupKey(NamedTuple):
     """What the members of a group have in common.
 
     `layers` are the SSRCs of the video tracks that they get, `ssrc` the one that these go out
-    under (0: their own). `red` is the payload type of redundant audio, -1 for plain.
+    under (0: their own). `red` is the payload type of redundant audio, -1 for plain. `nodes`: they
+    are nodes, who do not wait among viewers.
     """
 
     audio: Shape | None
@@ -74,6 +75,7 @@ class GroupKey(NamedTuple):
     overhead: int
     shifted: bool
     red: int
+    nodes: bool
 
 
 class Upstream(Protocol):
@@ -224,7 +226,9 @@ class Stream:
             track.flushed = track.highest + 1
         self._sending = True
         try:
-            for key, group in list(self._groups.items()):
+            # Small groups first: what waits behind them waits shortest, and the nodes below, whom
+            # many wait for, are few.
+            for key, group in sorted(self._groups.items(), key=_size):
                 packets, shifted = self._batch_for(key, group, batch)
                 if packets and group.targets:
                     count = len(group.targets)
@@ -446,6 +450,7 @@ class Stream:
             target.overhead,
             shifted,
             viewer.red,
+            viewer.is_relay,
         )
         group = self._groups.setdefault(key, Group(target.overhead))
         if splice is not None and shifted:
@@ -792,6 +797,10 @@ class Stream:
     def clock_changed(self) -> None:
         """The relation of RTP to NTP time has changed: tell everybody at the next tick."""
         self._report_at_s = 0.0
+
+
+def _size(of_key: tuple[GroupKey, Group]) -> int:
+    return len(of_key[1].targets)
 
 
 def _position(track: Track, kept: bytes) -> int:

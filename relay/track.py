@@ -153,6 +153,22 @@ class Track:
             self._note_frame(kept, position, timestamp, now)
         return kept
 
+    def follows(self, sequence: int) -> bool:
+        """Whether a packet of this number is the next one."""
+        return self.highest >= 0 and sequence == (self.highest + 1) & 0xFFFF
+
+    def extend(self, packets: list[bytes], timestamp: int, now: float) -> None:
+        """Keep packets of one frame, in canonical form, the first of which follows."""
+        ring, mask = self._ring, self._mask
+        for kept in packets:
+            self.highest += 1
+            ring[self.highest & mask] = kept
+            self.bytes += len(kept)
+            if self._detect is not None:
+                self._note_frame(kept, self.highest, timestamp, now)
+        self.packets += len(packets)
+        self.last_arrival_s = now
+
     def _note_frame(self, kept: bytes, position: int, timestamp: int, now: float) -> None:
         if timestamp != self._frame_timestamp and position == self.highest:
             self._frame_timestamp = timestamp

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import resource
@@ -21,6 +20,7 @@ from web import (
     course_pages,
     courses,
     distribution,
+    memory,
     pages,
     proofs,
     recordings,
@@ -120,6 +120,7 @@ async def serve(
 
     Raises `relay.errors.SettingError` when the UDP or the TCP port cannot be had.
     """
+    memory.prepare()
     _allow_many_connections()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -151,7 +152,7 @@ async def serve(
             ) from error
         if team is not None:
             await team.start()
-        _settle_memory()
+        memory.settle()
         log.info("ready url=http://%s:%d", f"[{host}]" if ":" in host else host, port)
         await _either(stop, node.crowd.drained)
         log.info("stopping")
@@ -167,15 +168,6 @@ async def serve(
                 await runner.cleanup()
         except TimeoutError:
             log.warning("stop-cut after_s=%.1f", STOP_WITHIN_S)
-
-
-def _settle_memory() -> None:
-    """Takes what the start has made out of garbage collection for good.
-
-    A full collection held up both threads for 50 ms, most of it spent on modules.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 async def _either(*events: asyncio.Event) -> None:

@@ -124,8 +124,15 @@ def _sending() -> Finding:
         found = fanout.probe()
     except (ImportError, OSError) as error:
         return Finding("sending", State.BAD, f"the relay cannot be loaded: {error}")
-    if found.gso and found.sendmmsg:
-        return Finding("sending", State.OK, "UDP GSO and sendmmsg: the fast path")
+    if found.gro:
+        return Finding("sending", State.OK, "UDP GSO, GRO and sendmmsg: the fast path")
+    if found.gso:
+        return Finding(
+            "sending",
+            State.WARN,
+            f"UDP GSO and sendmmsg, but {found.note}",
+            "a node works but pays more for what its parent sends; GRO needs Linux 5.0 or newer",
+        )
     path = "sendmmsg without UDP GSO" if found.sendmmsg else "one call per packet"
     return Finding(
         "sending",
