@@ -400,6 +400,25 @@ def test_viewers_with_other_ciphers_are_in_other_groups() -> None:
     assert len({id(viewer.group) for viewer in viewers}) == 2
 
 
+def test_a_node_below_does_not_wait_behind_viewers() -> None:
+    """Whom it serves would wait as well, and so on down the tree; and it came last."""
+    scene = Scene()
+    scene.show(1, key=True)
+    scene.flush()
+    viewers = [scene.join() for _ in range(5)]
+    scene.settle()
+    node = scene.join(scene.viewer(relay=True))
+    scene.settle()
+    assert all(scene.pictures(v) == scene.pictures(node) for v in viewers)
+    scene.show(1)
+    scene.step()
+    newest = scene.newest(scene.picture)
+    assert scene.pictures(node)[-1] == newest
+    assert all(scene.pictures(v)[-1] != newest for v in viewers)
+    scene.flush()
+    assert all(scene.pictures(v)[-1] == newest for v in viewers)
+
+
 def test_what_waits_to_be_sent_is_bounded() -> None:
     """A fan-out that cannot keep up does not fill the memory."""
     scene = Scene()
