@@ -20,7 +20,7 @@ from pylibsrtp._binding import ffi, lib
 
 from relay.packet import NODE_HEADER, NODE_HEADER_SIZE, node_header_end
 
-# Datagrams that one message may hold (UDP_GRO_CNT_MAX is 64 in all kernels so far).
+# Datagrams in one message: the kernel joins 64, a sender's GSO on the same machine may join 128.
 MAX_JOINED: Final = 128
 # No datagram of a peer is longer; what is gets cut, and is refused by whoever it is for.
 DATAGRAM_SIZE: Final = 2048

@@ -29,22 +29,25 @@ SHAPE = Shape.negotiated(96, VIDEO.extensions)
 OVERHEAD = 16
 
 
-def from_node(sequence: int, timestamp: int, payload: bytes, *, marker: bool = False) -> bytes:
+def from_node(
+    sequence: int, timestamp: int, payload: bytes, *, marker: bool = False, ssrc: int = 100
+) -> bytes:
     """A packet as a node above sends it."""
     sequence &= 0xFFFF
-    plain = rows.packet(sequence, timestamp, payload, ssrc=100, marker=marker)
+    plain = rows.packet(sequence, timestamp, payload, ssrc=ssrc, marker=marker)
     parsed = rtp.parse(plain, rtp.ExtensionIds({}))
-    return rtp.reshape(rtp.canonical(plain, parsed, sequence, timestamp, 100, 77), SHAPE)
+    return rtp.reshape(rtp.canonical(plain, parsed, sequence, timestamp, ssrc, 77), SHAPE)
 
 
 def frame(
-    first: int, timestamp: int, count: int, *, key: bool = False, size: int = 90
+    first: int, timestamp: int, count: int, *, key: bool = False, size: int = 90, ssrc: int = 100
 ) -> list[bytes]:
     """The packets of one frame."""
     heads = [rows.VP8_KEY if key else rows.VP8_DELTA] + [rows.VP8_MORE] * (count - 1)
+    bodies = [head + bytes(size - len(head)) for head in heads]
     return [
-        from_node(first + i, timestamp, head + bytes(size - len(head)), marker=i == count - 1)
-        for i, head in enumerate(heads)
+        from_node(first + i, timestamp, body, marker=i == count - 1, ssrc=ssrc)
+        for i, body in enumerate(bodies)
     ]
 
 
@@ -155,6 +158,25 @@ async def test_a_run_leaves_what_its_packets_leave_one_by_one(
     assert together.state() == alone.state()
     assert not alone.runs
     assert len(together.runs) > 10, "the frames were to come as runs"
+
+
+@pytest.mark.parametrize("ssrc", [200, 100])
+async def test_two_streams_of_one_node_are_told_apart(
+    below: Callable[[], Below], ssrc: int
+) -> None:
+    """They come from one address; were their SSRCs the same, the ciphers would still differ."""
+    first, second = below(), below()
+    from_there = first.client.socket
+    from_there.sendto(check_for(second.peer), first.client.there)
+    second.client.socket, own = from_there, second.client.socket
+    for turn in range(4):
+        number = 10 * turn
+        first.joined(frame(number, 3600 * turn, 10))
+        second.joined(frame(number, 3600 * turn, 10, ssrc=ssrc))
+        work(first, 1000.0 + turn)
+    own.close()
+    assert first.picture.packets == second.picture.packets == 40
+    assert bool(first.runs and second.runs) == (ssrc == 200)
 
 
 async def test_a_forged_packet_costs_itself_alone(below: Callable[[], Below]) -> None:
