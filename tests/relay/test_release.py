@@ -7,14 +7,17 @@ import gc
 import socket
 import weakref
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
+from relay.channel import Channel, Session
 from relay.ice import Address
 from relay.peer import NodeCertificate, Peer
 from relay.port import Port
 from relay.uplink import Link, Uplink
+from relay.viewer import Viewer
 
 
 class Silent:
@@ -26,6 +29,9 @@ class Silent:
         pass
 
     def call(self, function: Callable[..., object], *args: object) -> None:
+        pass
+
+    def add(self, peer: Peer) -> None:
         pass
 
     def remove(self, peer: Peer) -> None:
@@ -71,6 +77,29 @@ async def test_an_ended_peer_is_freed_without_a_garbage_collection() -> None:
     left = weakref.ref(peer)
     await peer.close("")
     del peer
+    assert left() is None
+
+
+@pytest.mark.usefixtures("no_collection")
+async def test_nothing_is_left_of_a_viewer_who_has_left() -> None:
+    """The session's task was cancelled, and what it was cancelled with knows where it stood."""
+    channel = Channel("class", cast(Port, Silent()), 1.0, 1.0)
+    peer = Peer(
+        "test", Silent(), NodeCertificate.generateCertificate(), remote_ufrag="abcd",
+        remote_password="p" * 24, fingerprints=[], dtls_client=True,
+    )  # fmt: skip
+    viewer = SimpleNamespace(stream=SimpleNamespace(remove_viewer=None))
+    session = Session("s", "whep", channel, peer, "", viewer=cast(Viewer, viewer))
+    left = weakref.ref(peer)
+    channel.open(session)
+    task = session.task
+    assert task is not None
+    # It waits for the first check by now, as it would later for the peer's end.
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+    del task, session, peer
+    await asyncio.sleep(0)
     assert left() is None
 
 
