@@ -18,13 +18,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from relay import packet as rtp
-from relay import red, rtcp
-from relay.fanout import Fanout, Group, Shift, Target
+from relay import rtcp
+from relay.fanout import Fanout, Target
+from relay.groups import Groups
 from relay.layers import Needed, named_in_order
-from relay.packet import Shape
 from relay.track import Track
 from relay.viewer import Viewer
 
@@ -58,24 +58,6 @@ DISORDER_S = 3.0
 MAX_RESUME = 1500
 # It may be quicker than the first packet that comes here: so long it keeps its place.
 COLD_S = 2.0
-
-
-class GroupKey(NamedTuple):
-    """What the members of a group have in common.
-
-    `layers` are the SSRCs of the video tracks that they get, `ssrc` the one that these go out
-    under (0: their own). `red` is the payload type of redundant audio, -1 for plain. `nodes`: they
-    are nodes, who do not wait among viewers.
-    """
-
-    audio: Shape | None
-    video: Shape | None
-    layers: tuple[int, ...]
-    ssrc: int
-    overhead: int
-    shifted: bool
-    red: int
-    nodes: bool
 
 
 class Upstream(Protocol):
@@ -142,7 +124,7 @@ class Stream:
         self.bytes_out = 0
         self._port = port
         self._by_ssrc = {t.ssrc: t for t in tracks}
-        self._groups: dict[GroupKey, Group] = {}
+        self._groups = Groups(self.tracks, self._by_ssrc)
         self._catching_up: list[Viewer] = []
         # Whether a tick is due soon for those.
         self._hurried = False
@@ -226,16 +208,11 @@ class Stream:
             track.flushed = track.highest + 1
         self._sending = True
         try:
-            # Small groups first: what waits behind them waits shortest, and the nodes below, whom
-            # many wait for, are few.
-            for key, group in sorted(self._groups.items(), key=_size):
-                packets, shifted = self._batch_for(key, group, batch)
-                if packets and group.targets:
-                    count = len(group.targets)
-                    self.packets_out += count * len(packets)
-                    self.bytes_out += count * sum(map(len, packets))
-                    vp8 = bool(shifted) and self._by_ssrc[key.layers[0]].vp8
-                    yield from self._port.fanout.send(group, packets, shifted, vp8)
+            for group, packets, shifted, vp8 in self._groups.batches(batch):
+                count = len(group.targets)
+                self.packets_out += count * len(packets)
+                self.bytes_out += count * sum(map(len, packets))
+                yield from self._port.fanout.send(group, packets, shifted, vp8)
         finally:
             self._sending = False
             for change in self._deferred:
@@ -243,43 +220,6 @@ class Stream:
             self._deferred.clear()
         if self._waiting:
             self._end_waits(now)
-
-    def _batch_for(
-        self, key: GroupKey, group: Group, batch: list[tuple[Track, bytes]]
-    ) -> tuple[list[bytes], list[bool]]:
-        """A batch as a group gets it, and which of its packets are counted on per member."""
-        shapes: dict[Track, Shape] = {}
-        audio = self.tracks.get("audio")
-        if audio is not None and key.audio is not None:
-            shapes[audio] = key.audio
-        if key.video is not None:
-            for ssrc in key.layers:
-                shapes[self._by_ssrc[ssrc]] = key.video
-        if not key.ssrc and key.red < 0:
-            return [
-                rtp.reshape(kept, shape)
-                for track, kept in batch
-                if (shape := shapes.get(track)) is not None
-            ], []
-        packets: list[bytes] = []
-        shifted: list[bool] = []
-        for track, kept in batch:
-            shape = shapes.get(track)
-            if shape is None:
-                continue
-            video = track.kind == "video"
-            if video and key.shifted and _position(track, kept) < group.floor:
-                # Late from before a member's change of layers: its number belongs to another
-                # packet. Whoever misses it asks.
-                continue
-            shaped = rtp.reshape(kept, shape)
-            if video:
-                shaped = rtp.under(shaped, key.ssrc) if key.ssrc else shaped
-            elif key.red >= 0:
-                shaped = red.wrap(shaped, kept, track, key.red)
-            packets.append(shaped)
-            shifted.append(video)
-        return packets, shifted if key.shifted else []
 
     def resend(self, target: Target, packets: list[bytes]) -> None:
         """Send repeats to one viewer."""
@@ -368,7 +308,7 @@ class Stream:
             late = now > until
             ready = [t for t in viewer.resumes if late or t.highest >= 0]
             if ready:
-                self._leave_group(viewer)
+                self._groups.leave(viewer)
                 for track in ready:
                     viewer.resumes.discard(track)
                     if track.highest < 0:
@@ -410,7 +350,7 @@ class Stream:
         self._thin = [v for v in self._thin if v is not viewer]
         if viewer in self._catching_up:
             self._catching_up.remove(viewer)
-        self._leave_group(viewer)
+        self._groups.leave(viewer)
 
     def _change(self, change: Callable[[], None]) -> None:
         """Change a group now, or when the batch that is being sent to it is through."""
@@ -419,55 +359,14 @@ class Stream:
         else:
             change()
 
-    def _leave_group(self, viewer: Viewer) -> None:
-        """Take a viewer out of its group: from here on its own positions tell what it had."""
-        group, target = viewer.group, viewer.peer.target
-        if isinstance(group, Group) and target is not None:
-            group.remove(target)
-            viewer.group = None
-            for track in viewer.flow:
-                viewer.position[track] = track.flushed
-            if not group.targets:
-                self._groups = {k: g for k, g in self._groups.items() if g is not group}
-
-    def _join_group(self, viewer: Viewer) -> None:
-        target = viewer.peer.target
-        if target is None or viewer not in self.viewers:
-            return
-        self._leave_group(viewer)
-        layers = tuple(t.ssrc for t in viewer.flow if t.kind == "video")
-        splice = viewer.lane.current if layers else None
-        shifted = splice is not None and not splice.plain
-        main = self.tracks.get("video")
-        ssrc = main.ssrc if main is not None and layers and not viewer.is_relay else 0
-        if layers == (ssrc,) and not shifted:
-            ssrc = 0
-        key = GroupKey(
-            viewer.shapes.get("audio"),
-            viewer.shapes.get("video") if layers else None,
-            layers,
-            ssrc,
-            target.overhead,
-            shifted,
-            viewer.red,
-            viewer.is_relay,
-        )
-        group = self._groups.setdefault(key, Group(target.overhead))
-        if splice is not None and shifted:
-            group.floor = max(group.floor, splice.start)
-            group.add(target, Shift(splice.shift, splice.timestamp, splice.picture, splice.tl0))
-        else:
-            group.add(target)
-        viewer.group = group
-
     def _rejoin(self, viewer: Viewer) -> None:
         """Let a live viewer go to the group that fits it now."""
         if viewer.group is not None:
-            self._join_group(viewer)
+            self._groups.join(viewer)
 
     def _catch_up(self, viewer: Viewer) -> None:
         """Serve a viewer from the rings until it can join a group again."""
-        self._leave_group(viewer)
+        self._groups.leave(viewer)
         if viewer not in self._catching_up and viewer in self.viewers:
             self._catching_up.append(viewer)
             self._port.hurry()
@@ -477,7 +376,8 @@ class Stream:
         still: list[Viewer] = []
         for viewer in self._catching_up:
             if self._caught_up(viewer) and not viewer.held:
-                self._join_group(viewer)
+                if viewer in self.viewers:
+                    self._groups.join(viewer)
             else:
                 still.append(viewer)
         self._catching_up = still
@@ -532,7 +432,7 @@ class Stream:
 
     def _take_up(self, viewer: Viewer, track: Track, now: float) -> None:
         """Begin a layer at its last keyframe; an end viewer leaves the one that it had."""
-        self._leave_group(viewer)
+        self._groups.leave(viewer)
         start = track.keyframe_position
         del viewer.waits[track]
         if viewer.is_relay:
@@ -558,7 +458,7 @@ class Stream:
 
     def _drop_picture(self, viewer: Viewer) -> None:
         """Sound alone from here on."""
-        self._leave_group(viewer)
+        self._groups.leave(viewer)
         if viewer.layer is not None:
             viewer.lane.leave(viewer.position[viewer.layer])
             viewer.flow.remove(viewer.layer)
@@ -602,7 +502,7 @@ class Stream:
         for track in [t for t in viewer.waits if t.rid not in takes]:
             del viewer.waits[track]
         if gone:
-            self._leave_group(viewer)
+            self._groups.leave(viewer)
             for track in gone:
                 viewer.flow.remove(track)
                 viewer.silent[track] = viewer.position[track]
@@ -797,11 +697,3 @@ class Stream:
     def clock_changed(self) -> None:
         """The relation of RTP to NTP time has changed: tell everybody at the next tick."""
         self._report_at_s = 0.0
-
-
-def _size(of_key: tuple[GroupKey, Group]) -> int:
-    return len(of_key[1].targets)
-
-
-def _position(track: Track, kept: bytes) -> int:
-    return track.position_of(kept[2] << 8 | kept[3])

@@ -14,6 +14,7 @@ from relay.peer import SEND_WINDOW
 from relay.sdp import Leg
 
 if TYPE_CHECKING:
+    from relay.fanout import Group
     from relay.peer import Peer
     from relay.stream import Stream
     from relay.track import Track
@@ -119,7 +120,7 @@ class Viewer:
         self.legs = legs
         self.is_relay = is_relay
         self.shapes = {k: Shape.negotiated(g.payload_type, g.extensions) for k, g in legs.items()}
-        self.group: object = None
+        self.group: Group | None = None
         self.flow: list[Track] = []
         self.position: dict[Track, int] = {}
         self.waits: dict[Track, int] = {}
