@@ -72,6 +72,8 @@ _pack_u32 = struct.Struct("!I").pack
 _ABS_SEND_TIME_WORD: Final = (CANONICAL_ABS_SEND_TIME << 4 | 2) << 24
 _AUDIO_LEVEL_HEAD: Final = CANONICAL_AUDIO_LEVEL << 4
 _ORIENTATION_HEAD: Final = CANONICAL_ORIENTATION << 4
+# With our own header a longer one would not fit a slot of the fan-out.
+MAX_INGEST_SIZE: Final = 1460
 # How a packet begins that has a header extension and neither CSRCs nor padding.
 NODE_HEADER: Final = 0x90
 # With abs-send-time as its one element.

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pylibsrtp._binding import ffi, lib
 
-from relay.packet import NODE_HEADER, NODE_HEADER_SIZE, node_header_end
+from relay.packet import MAX_INGEST_SIZE, NODE_HEADER, NODE_HEADER_SIZE, node_header_end
 
 # Datagrams in one message: the kernel joins 64, a sender's GSO on the same machine may join 128.
 MAX_JOINED: Final = 128
@@ -49,7 +49,7 @@ class Room:
         """The packets in a message of `size` bytes if they are a run, else None."""
         count = -(-size // segment)
         last = size - (count - 1) * segment
-        if not (1 < count <= MAX_JOINED and last > NODE_HEADER_SIZE and segment <= DATAGRAM_SIZE):
+        if not 1 < count <= MAX_JOINED or last <= NODE_HEADER_SIZE or segment > MAX_INGEST_SIZE:
             return None
         heads = self.octets[: count * segment].reshape(count, segment)[:, :NODE_HEADER_SIZE]
         first = heads[0]

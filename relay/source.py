@@ -183,7 +183,7 @@ class Source:
         """Number, keep and forward one packet."""
         if self._retired:
             return
-        if len(data) > 1400 + 60:
+        if len(data) > rtp.MAX_INGEST_SIZE:
             self.bad_packets += 1
             return
         ssrc = int.from_bytes(data[8:12], "big")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from relay import packet as rtp
 from relay.fanout import SOL_UDP, UDP_GRO, UDP_SEGMENT, runs
-from relay.packet import ABS_SEND_TIME, Shape
+from relay.packet import ABS_SEND_TIME, MAX_INGEST_SIZE, Shape
 from relay.port import Port
 from relay.run import DATAGRAM_SIZE, MESSAGE_SIZE, Room, Run
 from relay.sdp import Format, Leg
@@ -239,6 +239,8 @@ def test_a_frame_is_a_run() -> None:
     assert (run.count, run.sequence, run.timestamp, run.ssrc) == (5, 65534, 900, 100)
     assert run.marker
     assert run.extension == rtp.ExtensionIds({2: ABS_SEND_TIME}).send_time_alone
+    longest = [p + bytes(MAX_INGEST_SIZE - len(p)) for p in GOOD]
+    assert room.run(*put(room, longest)) is not None
 
 
 def changed(index: int, at: int, value: int) -> list[bytes]:
@@ -267,6 +269,10 @@ def changed(index: int, at: int, value: int) -> list[bytes]:
         pytest.param(changed(2, 15, 2), id="a longer extension"),
         pytest.param(changed(2, 16, 0x12), id="another element"),
         pytest.param([GOOD[0], GOOD[1][:20]], id="no payload"),
+        pytest.param(
+            [p + bytes(MAX_INGEST_SIZE + 1 - len(p)) for p in GOOD],
+            id="longer than a packet may be",
+        ),
         pytest.param([p + bytes(DATAGRAM_SIZE) for p in GOOD], id="longer than a datagram may be"),
     ],
 )
