@@ -26,6 +26,9 @@ STREAM = "bench"
 # An estimate of viewers per core fills a core only this far: on a full one packets are late.
 USABLE_CORE = 0.9
 
+# Ten seconds hold five keyframes, and the p99 of a hop would be that of a single one.
+_HOPS_WINDOWS = 3
+
 _JOIN_AT_ONCE = 8
 _SETTLE_S = 2.0
 # As long as a packet may take without counting as lost.
@@ -315,7 +318,7 @@ async def hops(options: Options, say: Say) -> list[HopRow]:
         await asyncio.sleep(_SETTLE_S)
         audience.start_recording()
         meter, begin = Meter(chain, publisher), time.time_ns()
-        await asyncio.sleep(options.duration_s)
+        await asyncio.sleep(_HOPS_WINDOWS * options.duration_s)
         cost, end = meter.stop(), time.time_ns()
         await asyncio.sleep(_GRACE_S)
         received = audience.stop_recording()
