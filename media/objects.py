@@ -15,7 +15,6 @@ import os
 import re
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
@@ -25,6 +24,7 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
 from .errors import MediaError, SettingError
+from .opening import opened
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -106,7 +106,7 @@ class Objects:
         try:
             if self._folder is not None:
                 path = self._folder / _checked(key)
-                file = await _opened(path)
+                file = await opened(lambda: path.open("rb", 0))
                 try:
                     left = await asyncio.to_thread(_seek, file.fileno(), start, end)
                     while left > 0:
@@ -242,21 +242,6 @@ def _checked(key: str) -> str:
 def _found(meta: obstore.ObjectMeta) -> Found:
     tag = meta["e_tag"] or f"{meta['last_modified'].timestamp()}-{meta['size']}"
     return Found(meta["path"], meta["size"], tag, meta["last_modified"].timestamp())
-
-
-async def _opened(path: Path) -> FileIO:
-    """The file, opened on another thread; closed there if nobody wants it any more by then."""
-    opening = asyncio.ensure_future(asyncio.to_thread(path.open, "rb", 0))
-    try:
-        return await asyncio.shield(opening)
-    except asyncio.CancelledError:
-        opening.add_done_callback(_close)
-        raise
-
-
-def _close(opening: asyncio.Future[FileIO]) -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        opening.result().close()
 
 
 def _to_disk(path: Path) -> None:

@@ -170,7 +170,7 @@ def _count(outcome: Outcome, copied_bytes: int) -> None:
 def _read(path: Path, limit_bytes: int) -> bytes:
     # A link on a stick could point anywhere on this box.
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with open(handle, "rb") as stream:  # noqa: PTH123
+    with open(handle, "rb") as stream:  # noqa: PTH123 - a descriptor
         return stream.read(limit_bytes + 1)
 
 

@@ -28,6 +28,7 @@ from pydantic import AwareDatetime, Field, ValidationError
 from .errors import DiskFull, MediaError
 from .intake import Details, Intake, SubtitleFile
 from .manifest import CourseId, Document
+from .opening import opened
 from .pieces import write_whole
 from .subtitles import webvtt_of
 
@@ -146,7 +147,7 @@ class Uploads:
                     f"{held.offset_bytes} bytes have come, and the next were to be at {offset}"
                 )
             path = self._home(upload_id) / DATA_FILE
-            file = await asyncio.to_thread(path.open, "ab", 0)
+            file = await opened(lambda: path.open("ab", 0))
             unsynced = 0
             try:
                 async for part in parts:

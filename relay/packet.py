@@ -74,11 +74,10 @@ _AUDIO_LEVEL_HEAD: Final = CANONICAL_AUDIO_LEVEL << 4
 _ORIENTATION_HEAD: Final = CANONICAL_ORIENTATION << 4
 # With our own header a longer one would not fit a slot of the fan-out.
 MAX_INGEST_SIZE: Final = 1460
-# How a packet begins that has a header extension and neither CSRCs nor padding.
-NODE_HEADER: Final = 0x90
-# With abs-send-time as its one element.
-NODE_HEADER_SIZE: Final = 20
-_PADDING: Final = tuple(bytes(max(n - 1, 0)) + bytes((n,)) for n in range(256))
+# How a canonical packet begins: a header extension, neither CSRCs nor padding.
+FIRST_OCTET: Final = 0x90
+# Its header with abs-send-time as the one element.
+SHORT_HEADER_SIZE: Final = 20
 
 
 class PacketError(ValueError):
@@ -248,7 +247,7 @@ def canonical(
     else:
         return (
             _pack_one_word(
-                0x90,
+                FIRST_OCTET,
                 second,
                 seq,
                 timestamp,
@@ -261,7 +260,7 @@ def canonical(
         )
     return (
         _pack_two_words(
-            0x90,
+            FIRST_OCTET,
             second,
             seq,
             timestamp,
@@ -277,7 +276,7 @@ def canonical(
     )
 
 
-def node_header_end(abs_send_time: int) -> bytes:
+def short_header_end(abs_send_time: int) -> bytes:
     """The last word of a canonical header that has one element, under our own id."""
     return _pack_u32(_ABS_SEND_TIME_WORD | abs_send_time)
 
@@ -414,21 +413,6 @@ def rtx_original(data: bytes, p: Ingest, payload_type: int, ssrc: int) -> Ingest
         return None
     (seq,) = _unpack_u16(data, start)
     return p._replace(seq=seq, payload_type=payload_type, ssrc=ssrc, payload_start=start + 2)
-
-
-def pad(packet: bytes, n: int) -> bytes:
-    """The packet with `n` bytes (0 to 255) of RTP padding at its end (RFC 3550 section 5.1).
-
-    Raises ValueError for another `n`, and for a packet that is padded already.
-    """
-    if n == 0:
-        return packet
-    if not 0 < n < 256 or packet[0] & 0x20:
-        raise ValueError(f"cannot add {n} bytes of padding to this packet")
-    out = bytearray(packet)
-    out[0] |= 0x20
-    out += _PADDING[n]
-    return bytes(out)
 
 
 def abs_send_time(now_s: float) -> int:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pylibsrtp._binding import ffi, lib
 
-from relay.packet import MAX_INGEST_SIZE, NODE_HEADER, NODE_HEADER_SIZE, node_header_end
+from relay.packet import FIRST_OCTET, MAX_INGEST_SIZE, SHORT_HEADER_SIZE, short_header_end
 
 # Datagrams in one message: the kernel joins 64, a sender's GSO on the same machine may join 128.
 MAX_JOINED: Final = 128
@@ -49,11 +49,11 @@ class Room:
         """The packets in a message of `size` bytes if they are a run, else None."""
         count = -(-size // segment)
         last = size - (count - 1) * segment
-        if not 1 < count <= MAX_JOINED or last <= NODE_HEADER_SIZE or segment > MAX_INGEST_SIZE:
+        if not 1 < count <= MAX_JOINED or last <= SHORT_HEADER_SIZE or segment > MAX_INGEST_SIZE:
             return None
-        heads = self.octets[: count * segment].reshape(count, segment)[:, :NODE_HEADER_SIZE]
+        heads = self.octets[: count * segment].reshape(count, segment)[:, :SHORT_HEADER_SIZE]
         first = heads[0]
-        if first[0] != NODE_HEADER or (heads[:, 0] != NODE_HEADER).any():
+        if first[0] != FIRST_OCTET or (heads[:, 0] != FIRST_OCTET).any():
             return None
         # Timestamp, SSRC and the head of the extension block.
         if (heads[1:, 4:17] != first[4:17]).any():
@@ -114,5 +114,5 @@ class Run:
     def canonical(self, ssrc: int, abs_send_time: int) -> list[bytes]:
         """The opened packets in the node's own form (`packet.canonical`), numbers unchanged."""
         self._heads[:, 8:12] = np.frombuffer(ssrc.to_bytes(4, "big"), np.uint8)
-        self._heads[:, 16:20] = np.frombuffer(node_header_end(abs_send_time), np.uint8)
+        self._heads[:, 16:20] = np.frombuffer(short_header_end(abs_send_time), np.uint8)
         return self.packets()

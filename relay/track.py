@@ -203,10 +203,6 @@ class Track:
         """The position that a sequence number near the newest packet stands for."""
         return self.highest + ((sequence - self.highest + 0x8000) & 0xFFFF) - 0x8000
 
-    def replace(self, position: int, kept: bytes) -> None:
-        """Keep another form of a packet that was just inserted (padded, same numbers)."""
-        self._ring[position & self._mask] = kept
-
     def fill(self, position: int, kept: bytes, now: float) -> bool:
         """Keep a packet that came late, at its place; False if that is not empty any more.
 

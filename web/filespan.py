@@ -6,10 +6,13 @@ import asyncio
 import contextlib
 import os
 import socket
+from functools import partial
 from pathlib import Path
 from typing import IO, Final
 
 from aiohttp import web
+
+from media.opening import opened
 
 STEP_BYTES: Final = 128 * 1024
 CLIENT_SILENT_S: Final = 60
@@ -29,7 +32,7 @@ async def send(request: web.Request, path: Path, start: int, stop: int) -> None:
 
     Raises OSError when the client has gone or the file cannot be read.
     """
-    stream = await asyncio.to_thread(_open_warm, path, start, stop)
+    stream = await opened(partial(_open_warm, path, start, stop))
     try:
         if request.transport is None or request.transport.is_closing():
             raise ConnectionResetError("the client has gone")

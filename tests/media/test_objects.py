@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -111,25 +108,6 @@ async def test_a_range_outside_of_the_object_is_refused(objects: Objects) -> Non
     await objects.put("a", b"123")
     with pytest.raises(StoreError):
         await objects.read("a", 10, 20)
-
-
-async def test_who_leaves_while_a_file_is_being_opened_leaves_it_closed(tmp_path: Path) -> None:
-    """The file is a pipe here, which opens when its other end does: after the reader has left."""
-    objects = open_objects(str(tmp_path))
-    os.mkfifo(tmp_path / "slow")
-    reading = asyncio.create_task(anext(objects.stream("slow")))
-    await asyncio.sleep(0)
-    reading.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await reading
-    del reading
-    other_end = await asyncio.to_thread(os.open, tmp_path / "slow", os.O_WRONLY)
-    try:
-        left = select.poll()
-        left.register(other_end, 0)
-        assert await asyncio.to_thread(left.poll, 10_000) == [(other_end, select.POLLERR)]
-    finally:
-        os.close(other_end)
 
 
 async def test_a_write_that_was_cut_is_not_listed(tmp_path: Path) -> None:

@@ -368,27 +368,6 @@ def test_padding_probe_has_no_original(text: str) -> None:
     assert rtp.rtx_original(data, rtp.parse(data, IDS), 96, 1) is None
 
 
-@given(canonical_packets(), st.integers(0, 255))
-def test_padding_adds_bytes_that_the_reader_takes_off(packet: bytes, n: int) -> None:
-    """The packet grows by n, and its payload as read stays the same."""
-    out = rtp.pad(packet, n)
-    assert len(out) == len(packet) + n
-    p = rtp.parse(out, CANONICAL_IDS)
-    assert out[p.payload_start : p.payload_end] == packet[rtp.payload_offset(packet) :]
-
-
-def test_padding_is_written_as_rfc_3550_has_it() -> None:
-    assert rtp.pad(BARE, 3) == row("a0 60 1234 00010203 cafebabe | 010203 | 00 00 03")
-
-
-def test_padding_a_packet_twice_or_too_much_is_refused() -> None:
-    with pytest.raises(ValueError, match="cannot add 1 "):
-        rtp.pad(rtp.pad(BARE, 1), 1)
-    for n in (-1, 256):
-        with pytest.raises(ValueError, match=f"cannot add {n} "):
-            rtp.pad(BARE, n)
-
-
 @pytest.mark.parametrize(
     ("now_s", "want"),
     [(0.0, 0), (1.0, 1 << 18), (63.5, 0xFE0000), (64.0, 0), (1_790_000_000.25, 0x010000)],

@@ -38,7 +38,7 @@ def kept(timestamp: int) -> bytes:
 def track(kind: str, codec: str, timestamp: int, arrival_s: float, clock: SenderClock) -> Track:
     one = Track(Format(kind, codec, ""), 1)
     one.highest = 0
-    one.replace(0, kept(timestamp))
+    assert one.fill(0, kept(timestamp), arrival_s)
     one.last_arrival_s, one.clock = arrival_s, clock
     return one
 

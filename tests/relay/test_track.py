@@ -341,13 +341,3 @@ def test_the_senders_clock_is_drawn_on() -> None:
     track.clock = SenderClock(ntp=5 << 32, timestamp=0xFFFFFFF0, arrival_s=100.0)
     assert track.sender_clock(100.0) == (5 << 32, 0xFFFFFFF0)
     assert track.sender_clock(102.5) == ((5 << 32) + (5 << 31), 225000 - 16)
-
-
-def test_a_replaced_form_of_a_packet_is_what_is_found() -> None:
-    """A packet that is padded to leave in one message is repeated in that form."""
-    track = video()
-    kept = put(track, 10)
-    assert kept is not None
-    padded = rtp.pad(kept, 3)
-    track.replace(track.highest, padded)
-    assert track.get(track.highest) == padded
