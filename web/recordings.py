@@ -326,7 +326,12 @@ class Recordings:
     # ------------------------------------------------------------ one process after the other
 
     async def _keep(self, active: Active) -> None:
-        """Keep a recording's process running until the class has ended and is joined."""
+        """Keep a recording's process running until the class has ended and is joined.
+
+        What came to nothing is removed while it still counts as being made: nobody who asks in
+        that moment is shown a recording that is half gone.
+        """
+        empty = False
         try:
             while not self._closing and active.state != "finished":
                 began_s = time.monotonic()
@@ -341,6 +346,8 @@ class Recordings:
                     log.error("recording-unjoined id=%s why=%r", active.id, active.error)
                     break
                 await asyncio.sleep(START_AGAIN_S)
+            if active.state == "finished" and not self._closing:
+                empty = await asyncio.to_thread(_remove_if_empty, self.folder / active.id)
         except TimeoutError:
             log.error("recording-stuck id=%s", active.id)
         finally:
@@ -351,7 +358,7 @@ class Recordings:
             "recording-end id=%s seconds=%.1f bytes=%d missing_s=%.2f restarts=%d",
             active.id, active.seconds, active.bytes, active.missing_s, active.restarts,
         )  # fmt: skip
-        if await asyncio.to_thread(_remove_if_empty, self.folder / active.id):
+        if empty:
             log.info("recording-empty id=%s", active.id)
             return
         if not active.said_goodbye and active.live_s:

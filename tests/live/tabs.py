@@ -204,7 +204,7 @@ class Tab:
                 )
             await asyncio.sleep(0.1)
 
-    async def until_text(self, selector: str, words: str) -> None:
+    async def until_text(self, selector: str, words: str | re.Pattern[str]) -> None:
         """Wait until this element is seen with these words in it."""
         await self.page.locator(selector).filter(has_text=words).wait_for(timeout=20_000 * PATIENCE)
 

@@ -6,6 +6,8 @@ The node's socket is never opened; recorders are real processes and find nobody 
 from __future__ import annotations
 
 import asyncio
+import shutil
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -185,6 +187,35 @@ async def test_a_recording_is_asked_for_seen_and_ended(serve: Serve, tmp_path: P
         return not (await (await client.get("/api/recordings")).json())["recordings"]
 
     # Nothing came, so nothing is left.
+    await until(gone)
+    assert list((tmp_path / "kept").iterdir()) == []
+
+
+async def test_one_that_came_to_nothing_is_shown_until_it_is_gone(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half_gone, go_on, rmtree = threading.Event(), threading.Event(), shutil.rmtree
+
+    def slow(folder: Path) -> None:
+        (folder / folders.RECORD_FILE).unlink()
+        half_gone.set()
+        assert go_on.wait(60)
+        rmtree(folder)
+
+    client = await serve()
+    made = await (await client.post("/api/recordings", json={"stream": "lecture"})).json()
+    path = f"/api/recordings/{made['id']}"
+    monkeypatch.setattr(shutil, "rmtree", slow)
+    await client.delete(path)
+    try:
+        assert await asyncio.to_thread(half_gone.wait, 60)
+        assert (await client.get(path)).status == 200
+    finally:
+        go_on.set()
+
+    async def gone() -> bool:
+        return (await client.get(path)).status == 404
+
     await until(gone)
     assert list((tmp_path / "kept").iterdir()) == []
 
