@@ -34,7 +34,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from . import eviction
 from .blob import Blob
@@ -226,15 +226,17 @@ class Cache:
 
         Raises DiskFull.
         """
-        if blob.sha256 in self._intakes:
-            raise RuntimeError(f"two intakes of {blob.sha256}")
+        while (before := self._intakes.get(blob.sha256)) is not None:
+            if before.closing is None:
+                raise RuntimeError(f"two intakes of {blob.sha256}")
+            await asyncio.wait({before.closing})
         intake = Intake(self, blob)
         self._intakes[blob.sha256] = intake
         try:
             await self._make_room(0)
-            await self._guarded(intake.start())
+            await intake.start()
         except BaseException:
-            self._intakes.pop(blob.sha256, None)
+            await intake.close()
             raise
         return intake
 
@@ -346,10 +348,13 @@ class Intake:
         """Of the file that the bytes come from, for If-Range."""
         self.wasted_bytes = 0
         """Thrown away, because they were not what was wanted."""
+        self.closing: asyncio.Task[None] | None = None
         self._cache = cache
         self._path = cache.folder / "partial" / blob.sha256
         self._file: int | None = None
         self._hash = hashlib.sha256()
+        # The newest work on the disk: its thread goes on when whoever waits for it is cancelled.
+        self._job: asyncio.Future[Any] | None = None
 
     @property
     def is_full(self) -> bool:
@@ -373,22 +378,26 @@ class Intake:
 
     async def start(self) -> None:
         """Take up what an earlier try has left."""
-        self._file, self._hash, self.received_bytes = await asyncio.to_thread(
-            _take_up, self._path, self.blob.limit_bytes
-        )
+
+        def take_up() -> None:
+            self._file, self._hash, self.received_bytes = _take_up(
+                self._path, self.blob.limit_bytes
+            )
+
+        await self._on_disk(take_up)
 
     async def write(self, chunk: bytes) -> None:
         """Append. Raises DiskFull, and BadBlob for more than there should be."""
         assert self._file is not None
         if self.received_bytes + len(chunk) > self.blob.limit_bytes:
             raise BadBlob(f"more came than the {self.blob.limit_bytes} bytes of the piece")
-        await self._cache._guarded(asyncio.to_thread(_append, self._file, self._hash, chunk))
+        await self._on_disk(_append, self._file, self._hash, chunk)
         self.received_bytes += len(chunk)
 
     async def restart(self) -> None:
         """Throw away what has come."""
         assert self._file is not None
-        await self._cache._guarded(asyncio.to_thread(os.ftruncate, self._file, 0))
+        await self._on_disk(os.ftruncate, self._file, 0)
         self.wasted_bytes += self.received_bytes
         self._hash, self.received_bytes, self.etag = hashlib.sha256(), 0, ""
 
@@ -405,17 +414,31 @@ class Intake:
             await self.restart()
             raise BadBlob(f"{came} bytes came for piece {blob.sha256[:16]}, and they are not it")
         target = cache._file(blob.sha256)
-        stamp = await cache._guarded(asyncio.to_thread(_settle, self._file, self._path, target))
+        stamp = await self._on_disk(_settle, self._file, self._path, target)
         cache.shelf.add(blob.sha256, self.received_bytes)
         cache._verified[blob.sha256] = (stamp, time.monotonic())
         return target
 
     async def close(self) -> None:
         """Stop writing; what came stays a partial, if it was not kept."""
-        file, self._file = self._file, None
-        self._cache._intakes.pop(self.blob.sha256, None)
-        if file is not None:
-            await asyncio.to_thread(_close_partial, file, self._path, self.received_bytes)
+        if self.closing is None:
+            self.closing = asyncio.create_task(self._close(), name="close-intake")
+        await asyncio.shield(self.closing)
+
+    async def _close(self) -> None:
+        try:
+            if self._job is not None:
+                await asyncio.wait({self._job})
+            if self._file is not None:
+                await asyncio.to_thread(_close_partial, self._file, self._path, self.received_bytes)
+                self._file = None
+        finally:
+            self._cache._intakes.pop(self.blob.sha256, None)
+
+    async def _on_disk(self, work: Callable[..., _T], *arguments: Any) -> _T:
+        """Run this on another thread; `close` waits for its end. Raises CacheError and DiskFull."""
+        self._job = job = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+        return await self._cache._guarded(asyncio.shield(job))
 
 
 def _document_key(path: str) -> str:

@@ -199,14 +199,14 @@ class Exchange:
         with self._lock:
             self._failure = error
 
-    def release(self, timeout_s: float = END_TIMEOUT_S) -> None:
+    def release(self) -> None:
         """DELETE the session, if there is one. A node that is gone needs no telling."""
         with self._lock:
             url, self._session_url = self._session_url, None
         if url is None:
             return
         try:
-            self._request("DELETE", url, None, {}, timeout_s)
+            self._request("DELETE", url, None, {}, END_TIMEOUT_S)
         except NodeError:
             pass
 

@@ -262,5 +262,8 @@ class FrameRate:
 
 
 def back_off_s(attempt: int) -> float:
-    """Seconds to wait before the next try after `attempt` failures: 1, 2, 4, 8, then 10."""
-    return float(min(10, 2 ** min(max(attempt, 1) - 1, 4)))
+    """Seconds to wait before the next try after `attempt` failures: 1, 1, 2, 2, 4, 4, 8, 8, 10 ...
+
+    Whoever waits so has waited little longer than what it waits for was away.
+    """
+    return float(min(10, 2 ** min((max(attempt, 1) - 1) // 2, 4)))

@@ -60,6 +60,7 @@ class Crowd:
         self.admission = Admission(limits)
         self.siblings = Siblings()
         self.drained = asyncio.Event()
+        self.joins = 0  # viewers let in, those who have left among them
         self.handed_over = 0
         self._sent_on = 0
         # Set while everybody who was told goodbye has been told where to go.
@@ -132,6 +133,7 @@ class Crowd:
 
     def joined(self, session: Session) -> None:
         """Count a viewer ahead, as long as it is there."""
+        self.joins += not session.relay_id
         ticket = self.admission.joined(time.monotonic(), self._packets_per_s(session.channel.name))
         assert session.task is not None
         session.task.add_done_callback(lambda _: self.admission.left(ticket))

@@ -76,6 +76,7 @@ class Figures:
             "tasks": len(asyncio.all_tasks()),
             "sessions": len(node.sessions),
             "viewers": len(node.viewers),
+            "joins": node.crowd.joins,
             "load": node.crowd.snapshot() | {"send_dropped_recent": node.sight.dropped()},
             "children": [
                 {

@@ -182,10 +182,10 @@ class Node:
             async with asyncio.timeout(2.0):
                 await asyncio.gather(*ends, *self._ends, return_exceptions=True)
                 await self.port.finished()
-                if self.parents is not None:
-                    await self.parents.close()
         except TimeoutError:
             log.warning("stop-late channels=%d", len(self.channels))
+        if self.parents is not None:
+            await self.parents.close()
         self.port.stop()
         log.info("node-stop name=%s", self.config.name)
 

@@ -151,6 +151,11 @@ class Port:
         self.call(self._stop)
         if self._thread.is_alive():
             self._thread.join(2)
+        if self._thread.is_alive():
+            # It stands still. Its files end with the process: closed under its hands, their numbers
+            # would be somebody else's next.
+            log.error("port-stuck")
+            return
         self._sock.close()
         for end in (self._wake_read, self._wake_write):
             with contextlib.suppress(OSError):

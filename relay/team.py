@@ -36,28 +36,63 @@ class Members(Protocol):
 
 @dataclass(slots=True)
 class Worker:
-    """What the front knows of one worker. `joined` counts viewers sent there since `heard_s`."""
+    """What the front knows of one worker.
+
+    `sent` counts the viewers that were sent to this process, those whose answer is still to come
+    among them: what it exceeds the worker's own count of viewers it let in are on their way.
+    """
 
     number: int
     pid: int = 0
     restarts: int = 0
     snapshot: Snapshot = field(default_factory=dict)
     heard_s: float = -SILENT_S
-    joined: int = 0
+    sent: int = 0
+    _asking: int = 0
+    _calm: bool = False
+
+    @property
+    def coming(self) -> int:
+        """Viewers on their way there: sent, and not yet in what it said last."""
+        return max(0, self.sent - self._joins)
 
     @property
     def viewers(self) -> int:
         """Viewers there, those on their way counted."""
-        return int(self.snapshot.get("viewers", 0)) + self.joined
+        return int(self.snapshot.get("viewers", 0)) + self.coming
 
     @property
     def room(self) -> int:
         """How many more it takes."""
-        return int(self.snapshot.get("load", {}).get("room", 0)) - self.joined
+        return int(self.snapshot.get("load", {}).get("room", 0)) - self.coming
+
+    @property
+    def _joins(self) -> int:
+        return int(self.snapshot.get("joins", 0))
+
+    def sends(self) -> None:
+        """A viewer's request goes there."""
+        self.sent += 1
+        self._asking += 1
+        self._calm = False
+
+    def answered(self, joined: bool) -> None:
+        """That request has come to its end, with the viewer there or not."""
+        self._asking -= 1
+        if not joined:
+            self.sent = max(0, self.sent - 1)
+
+    def asked(self) -> None:
+        """It is asked how it is."""
+        self._calm = not self._asking
 
     def heard(self, snapshot: Snapshot, now: float) -> None:
-        """Take what it says about itself."""
-        self.snapshot, self.heard_s, self.joined = snapshot, now, 0
+        """Take what it says about itself, the answer to the last `asked`."""
+        self.snapshot, self.heard_s = snapshot, now
+        if self._calm:
+            # Nobody was on the way. The counts differ all the same if a request was given up here
+            # and granted there.
+            self.sent = self._joins
 
     def well(self, now: float) -> bool:
         """Whether it answers."""
@@ -65,7 +100,7 @@ class Worker:
 
     def gone(self) -> None:
         """Its process has ended, and its viewers with it."""
-        self.snapshot, self.joined, self.pid = {}, 0, 0
+        self.snapshot, self.sent, self.pid = {}, 0, 0
 
 
 def next_for_a_viewer(

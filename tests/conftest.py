@@ -14,6 +14,8 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.lab.ports import Ports
+
 # One machine's pause is no fault of the code: examples count, not the time that one takes.
 settings.register_profile("terrace", deadline=None)
 settings.load_profile("terrace")
@@ -51,17 +53,23 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByPlace:
     return ByPlace(config, log)
 
 
-@pytest.fixture(autouse=True)
-def _undisturbed(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Have nothing run beside a test that is marked `alone`.
+@pytest.fixture
+def unused_tcp_port() -> int:
+    """A number that is free for TCP and UDP, and that the system gives to nobody by itself."""
+    return Ports().take()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Have nothing run, and nothing be set up, beside a test that is marked `alone`.
 
     Two locks: who waits to be alone holds the first, so that the other worker begins nothing new.
+    Around everything that makes up a test, so that nobody's time runs out while it waits.
     """
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
     if run is None:
-        yield
-        return
-    alone = request.node.get_closest_marker("alone") is not None
+        return (yield)
+    alone = item.get_closest_marker("alone") is not None
     folder = Path(tempfile.gettempdir())
     with (
         (folder / f"terrace-{run}-turn").open("w") as turn,
@@ -70,4 +78,4 @@ def _undisturbed(request: pytest.FixtureRequest) -> Iterator[None]:
         fcntl.flock(turn, fcntl.LOCK_EX)
         fcntl.flock(floor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         fcntl.flock(turn, fcntl.LOCK_UN)
-        yield
+        return (yield)

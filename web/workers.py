@@ -142,6 +142,7 @@ class Team:
         while True:
             await asyncio.sleep(ASK_EVERY_S)
             with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError, ValueError):
+                worker.asked()
                 async with self._client.get(url, timeout=timeout) as answer:
                     snapshot = await answer.json()
                     if worker.pid and isinstance(snapshot, dict):
@@ -216,10 +217,14 @@ class Team:
         if worker is None:
             return await handler(request)
         # Counted before the answer: a crowd asks within less time than that takes.
-        worker.joined += 1
-        passed = await self._pass_on(request, worker, request.path, await _body(request))
+        worker.sends()
+        joined = False
+        try:
+            passed = await self._pass_on(request, worker, request.path, await _body(request))
+            joined = passed is not None and passed.status == 201
+        finally:
+            worker.answered(joined)
         if passed is None or passed.status >= 500:
-            worker.joined = max(0, worker.joined - 1)
             return await handler(request)
         location = passed.headers.get(hdrs.LOCATION, "")
         if passed.status == 201 and location:

@@ -47,12 +47,16 @@ class Client:
         head += f"Content-Length: {len(body)}\r\n\r\n"
         async with asyncio.timeout(_TIMEOUT_S):
             reader, writer = await self._connection()
-            writer.write(head.encode() + body)
             try:
+                writer.write(head.encode() + body)
                 response = await self._read(reader)
             except asyncio.IncompleteReadError as error:
                 await self.close()
                 raise HttpError(f"{method} {path}: the node closed the connection") from error
+            except BaseException:
+                # What is still to come on it would be the answer to this request, not the next.
+                await self.close()
+                raise
         if response.headers.get("connection", "").lower() == "close":
             await self.close()
         return response

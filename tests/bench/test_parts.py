@@ -120,6 +120,20 @@ def test_both_cuts_cover_a_frame_and_differ_in_where_the_rest_goes() -> None:
     assert full == [1172, 1172, 156]
 
 
+def await_stamps(drain: Drain, far: socket.socket, source: Source) -> None:
+    """Wait until the kernel stamps what comes: it begins a moment after the first who wants that.
+
+    What came before is stamped when it is read.
+    """
+    sent_ns = 0
+    while not sent_ns or drain.take_records()["t_ns"][-1] > sent_ns:
+        far.send(source.sound(0).data)
+        sent_ns = time.time_ns()
+        time.sleep(0.001)
+        drain.sweep()
+    drain.packets = 0
+
+
 def test_a_sweep_reads_headers_and_arrival_times_and_hands_on_the_rest() -> None:
     others: list[tuple[int, bytes]] = []
     drain = Drain(8, lambda viewer, datagram: others.append((viewer, datagram)))
@@ -133,6 +147,7 @@ def test_a_sweep_reads_headers_and_arrival_times_and_hands_on_the_rest() -> None
         near.bind(("127.0.0.1", 0))
         far.connect(near.getsockname())
         drain.add(5, near)
+        await_stamps(drain, far, source)
         before = time.time_ns()
         frame = source.frame(0)
         for packet in frame:

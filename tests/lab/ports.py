@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
+import random
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class Ports:
     """Gives out each number once."""
 
     def __init__(self, candidates: Iterable[int] | None = None) -> None:
-        """`candidates`: numbers to choose from, in order; None lets the system choose."""
-        self._candidates = iter(candidates) if candidates is not None else None
+        """`candidates`: numbers to choose from, in order; None for any that is seldom used."""
+        self._candidates = iter(seldom() if candidates is None else candidates)
         self._given: set[int] = set()
 
     def take(self) -> int:
         """The next free number. Raises LookupError when there is none left."""
-        while True:
-            wanted = 0
-            if self._candidates is not None:
-                found = next(self._candidates, None)
-                if found is None:
-                    raise LookupError("no port is left")
-                wanted = found
-            number = _free(wanted)
-            if number and number not in self._given:
+        for number in self._candidates:
+            if number not in self._given and is_free(number):
                 self._given.add(number)
                 return number
+        raise LookupError("no port is left")
 
 
-def _free(wanted: int) -> int:
+def seldom() -> Iterator[int]:
+    """Numbers below those that the system gives out by itself, to whatever else runs here."""
+    while True:
+        yield random.randrange(20_000, 32_000)
+
+
+def is_free(number: int) -> bool:
+    """Whether nobody has this number now, neither for TCP nor for UDP."""
     with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
         tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            tcp.bind(("127.0.0.1", wanted))
-            number: int = tcp.getsockname()[1]
+            tcp.bind(("127.0.0.1", number))
             udp.bind(("127.0.0.1", number))
         except OSError:
-            return 0
-        return number
+            return False
+    return True

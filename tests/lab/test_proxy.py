@@ -91,6 +91,9 @@ async def test_conditions_change_while_it_runs() -> None:
         assert 300 < await echoed(edge, 1000, 1.0) < 700
         await lines.set(edge.port, down=Conditions(cut=True))
         assert await echoed(edge, 10, 0.3) == 0
+        async with asyncio.timeout(10):
+            while (await lines.counts(edge.port))["down"]["cut"] < 10:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
         await lines.set(edge.port, down=Conditions())
         assert await echoed(edge, 10, 2.0) == 10
         counts = await lines.counts(edge.port)

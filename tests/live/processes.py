@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -14,6 +13,7 @@ from typing import Any
 
 import aiohttp
 
+from tests.lab.ports import is_free, seldom
 from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
@@ -21,22 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 def free_port() -> int:
     """A number that is free for TCP and UDP at this moment, and the three after it."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            base: int = probe.getsockname()[1]
-        if base < 65000 and all(_free(base + step) for step in range(4)):
-            return base
-
-
-def _free(port: int) -> bool:
-    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-        with socket.socket(type=kind) as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                return False
-    return True
+    return next(base for base in seldom() if all(is_free(base + step) for step in range(4)))
 
 
 class Relay:

@@ -108,6 +108,20 @@ async def test_a_pause_of_the_presenter_keeps_the_viewers_session(
     assert (await viewer.stats())["reconnects"] == 0
 
 
+async def test_a_presenter_whose_line_is_silent_is_told_before_it_is_given_up(
+    relay: Relay, context: BrowserContext
+) -> None:
+    """Nobody is left to speak to a line that is gone; one that comes back goes on as it was."""
+    presenter = await present(context, f"{relay.url}/present/lecture")
+    await presenter.until("s.state === 'on' && s.framesSent > 10")
+    relay.send(signal.SIGSTOP)
+    await presenter.until("s.state === 'broken'")
+    relay.send(signal.SIGCONT)
+    await presenter.until("s.state === 'on'")
+    assert (await presenter.stats())["reconnects"] == 0
+    assert presenter.errors == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 async def test_both_sides_come_back_by_themselves_when_the_node_restarts(
     relay: Relay, context: BrowserContext, number: signal.Signals

@@ -11,10 +11,8 @@ import asyncio
 import ctypes
 import json
 import os
-import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from tests.lab.ports import Ports
 from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
@@ -270,15 +269,5 @@ def _die_with_parent() -> None:
 
 def free_ports(count: int) -> list[int]:
     """Numbers that are free for TCP and UDP, below those that the kernel gives out by itself."""
-    found: list[int] = []
-    while len(found) < count:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            try:
-                tcp.bind(("127.0.0.1", port))
-                udp.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        if port not in found:
-            found.append(port)
-    return found
+    ports = Ports()
+    return [ports.take() for _ in range(count)]

@@ -20,7 +20,7 @@ def s3_server(bucket: str) -> Iterator[str]:
         host, port = server.get_host_and_port()
         url = f"http://{host}:{port}"
         urllib.request.urlopen(  # the address is our own
-            urllib.request.Request(f"{url}/{bucket}", method="PUT"), timeout=10
+            urllib.request.Request(f"{url}/{bucket}", method="PUT"), timeout=60
         ).close()
         yield url
     finally:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from media import cache as cache_module
 from media.blob import Blob
 from media.cache import Cache, Kept
 from media.errors import BadBlob, CacheError, DiskFull
@@ -40,6 +44,12 @@ async def opened(
 
 def files(folder: Path) -> list[str]:
     return sorted(one.name for one in folder.rglob("*") if one.is_file() and one.name != "lock")
+
+
+def open_in(folder: Path) -> list[Path]:
+    """The files of this folder that this process has open."""
+    there = [one.readlink() for one in Path("/proc/self/fd").iterdir() if one.is_symlink()]
+    return [one for one in there if one.is_relative_to(folder)]
 
 
 async def test_a_piece_comes_back_after_a_restart(tmp_path: Path) -> None:
@@ -73,6 +83,38 @@ async def test_what_was_cut_is_gone_on_with(tmp_path: Path) -> None:
         await intake.write(b"def")
         await intake.keep()
         assert await cache.find(one) is not None
+
+
+@pytest.mark.parametrize("step", ["_take_up", "_append"])
+async def test_who_gives_up_while_the_disk_is_at_work_leaves_no_file_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """The file is closed once its thread has ended; who wants the same piece waits for that."""
+    one, begun, go_on = blob(b"abcdef"), threading.Event(), threading.Event()
+    work = getattr(cache_module, step)
+
+    def slow(*arguments: Any) -> Any:
+        begun.set()
+        assert go_on.wait(60)
+        return work(*arguments)
+
+    async def bring(cache: Cache) -> None:
+        async with await cache.intake(one) as intake:
+            await intake.write(b"abc")
+
+    async with opened(tmp_path) as cache:
+        monkeypatch.setattr(cache_module, step, slow)
+        first = asyncio.create_task(bring(cache))
+        assert await asyncio.to_thread(begun.wait, 60)
+        first.cancel()
+        second = asyncio.create_task(bring(cache))
+        await asyncio.wait({first, second}, timeout=0.2)
+        assert not first.done()
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        await second
+        assert open_in(tmp_path / "partial") == []
 
 
 @pytest.mark.parametrize("size_known", [True, False])

@@ -209,8 +209,8 @@ async def test_it_tries_until_the_source_is_there(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "cache", 10_000_000)
     cache.open()
     async with Fetcher(cache, lambda: sources) as fetcher, library(LESSON) as above:
-        with pytest.raises(NoSource, match=r"did not come in 0.3 s: .* does not answer"):
-            await fetcher.fetch(LESSON.blobs[1], within_s=0.3)
+        with pytest.raises(NoSource, match=r"did not come in 2 s: .* does not answer"):
+            await fetcher.fetch(LESSON.blobs[1], within_s=2)
         task = asyncio.create_task(fetcher.fetch(LESSON.blobs[1]))
         await until(lambda: fetcher.counters.dead >= 4)
         sources[:] = [Source(above.url)]
@@ -279,8 +279,8 @@ async def test_a_source_that_sends_without_end_is_cut_off(tmp_path: Path) -> Non
     app.router.add_get("/{path:.*}", flood)
     whole = replace(LESSON.blobs[1], offset_bytes=None, path="/courses/rice-1/poster.jpg")
     async with serving(app) as url, fetching(tmp_path, Source(url)) as fetcher:
-        with pytest.raises(NoSource, match="did not come in 1 s"):
-            await fetcher.fetch(whole, within_s=1.0)
+        with pytest.raises(NoSource, match="did not come in 4 s"):
+            await fetcher.fetch(whole, within_s=4)
         assert fetcher.counters.bad_blobs >= 1
         with pytest.raises(NoSource, match="sends more than"):
             await fetcher.document("/courses/rice-1/course.jws")

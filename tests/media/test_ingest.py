@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import signal
@@ -177,7 +178,8 @@ async def _kill_once(monkeypatch: pytest.MonkeyPatch, folder: Path, segments: in
     monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
     while len(list((folder / "making").glob("2*/*.m4s"))) < segments:  # noqa: ASYNC110
         await asyncio.sleep(0.005)
-    processes[0].send_signal(signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        processes[0].send_signal(signal.SIGKILL)
 
 
 B_FRAMES = {"bf": "3", "g": "50", "x264-params": "b-pyramid=normal:open-gop=1"}
@@ -285,7 +287,8 @@ async def test_a_killed_worker_goes_on_after_its_last_segment(
                 return
             await asyncio.sleep(0.005)
         kills += 1
-        process.send_signal(signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGKILL)
         kept.update({path: path.read_bytes() for path in found})
 
     watchers: list[asyncio.Task[None]] = []

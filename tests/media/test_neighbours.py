@@ -41,9 +41,13 @@ def test_a_name_for_a_box_fits_into_a_label() -> None:
 async def test_boxes_find_each_other_and_notice_who_leaves() -> None:
     changes: list[int] = []
 
+    def found(box: Neighbours) -> list[str]:
+        # Boxes of other tests may be on this machine's loopback interface too.
+        return [s.url for s in box.sources() if s.url.endswith((":8781", ":8782"))]
+
     async def until(count: int, box: Neighbours) -> None:
         deadline = time.monotonic() + 30
-        while len(box.sources()) != count:
+        while len(found(box)) != count:
             assert time.monotonic() < deadline, box.sources()
             await asyncio.sleep(0.05)
 
@@ -52,7 +56,7 @@ async def test_boxes_find_each_other_and_notice_who_leaves() -> None:
         async with Neighbours("box-b", 8782, interfaces=here) as b:
             await until(1, a)
             await until(1, b)
-            assert a.sources()[0].url == "http://127.0.0.1:8782"
-            assert b.sources()[0].url == "http://127.0.0.1:8781"
+            assert found(a) == ["http://127.0.0.1:8782"]
+            assert found(b) == ["http://127.0.0.1:8781"]
             assert changes
         await until(0, a)

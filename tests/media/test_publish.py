@@ -7,6 +7,7 @@ import io
 import os
 import pty
 import threading
+import time
 
 import pytest
 
@@ -15,6 +16,7 @@ from media.feeder import Feeder, Link
 from media.job import Job, Progress
 from media.plan import Wanted
 from media.screen import Rates, Screen, clock, status_line
+from tests.patience import PATIENCE
 
 
 def parse(*arguments: str) -> argparse.Namespace:
@@ -159,8 +161,11 @@ def test_the_feeder_stops_when_the_publisher_is_gone() -> None:
         job = Job("test:", "http://127.0.0.1:9/x", Wanted(320, 180))
         worker = threading.Thread(target=Feeder(job, link).run)
         worker.start()
+        until_s = time.monotonic() + 20 * PATIENCE
+        while '"event": "ready"' not in out.getvalue() and time.monotonic() < until_s:
+            time.sleep(0.01)
         outgoing.close()
-        worker.join(5)
+        worker.join(5 * PATIENCE)
         assert not worker.is_alive()
     assert '"event": "ready"' in out.getvalue()
     assert '"event": "ended"' in out.getvalue()

@@ -233,5 +233,5 @@ def test_the_rate_survives_a_jump_back_in_time() -> None:
 
 
 def test_back_off_grows_to_ten_seconds() -> None:
-    assert [back_off_s(n) for n in range(1, 8)] == [1, 2, 4, 8, 10, 10, 10]
+    assert [back_off_s(n) for n in range(1, 11)] == [1, 1, 2, 2, 4, 4, 8, 8, 10, 10]
     assert back_off_s(10**6) == 10

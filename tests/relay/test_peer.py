@@ -160,11 +160,13 @@ async def test_a_lost_flight_is_sent_again_soon(
         began = time.monotonic()
         await pair.shake()
         # The node as client of an encoder is patient with its last flight, for FFmpeg's sake.
-        patient = not caller_begins and numbers == (2,)
+        # On a slow machine the flight before is repeated, and its last is the third datagram.
+        patient = not caller_begins and numbers in {(2,), (3,)}
         assert time.monotonic() - began < (1.8 if patient else 0.8) * PATIENCE / 2
         pair.serve()
         await exchange(pair)
-        # And both fall silent then: no repeat answers a repeat for ever.
+        # And both fall silent, once all has come that is under way: no repeat answers a repeat.
+        await exchange_more(pair, first=50)
         spoken = sum(is_dtls(data) for data, _ in wire.seen)
         assert spoken < 40
         await exchange_more(pair)
@@ -419,7 +421,7 @@ async def test_a_lost_peer_ends_without_a_word_to_it() -> None:
         wire = await Wire.open(pair.address)
         pair.use(wire)
         await pair.connect()
-        await pair.settle()
+        await exchange_more(pair)
         before = len(wire.seen)
         pair.caller.lost("nothing was heard for 30 s")
         await asyncio.sleep(0)

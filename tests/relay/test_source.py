@@ -48,13 +48,13 @@ class Bench:
     """A stream of sound and picture, and its sources."""
 
     def __init__(self) -> None:
-        # A source begins by the real clock; from there on a test's time is its own.
-        self.now = time.monotonic()
         self.side = Side()
         self.sound, self.picture = Track(AUDIO.format, 11), Track(VIDEO.format, 22)
         self.stream = Stream("class", [self.sound, self.picture], self.side)
         self.source = self.publisher()
         self.source.attach(None)
+        # A source begins by the real clock; from there on a test's time is its own.
+        self.now = time.monotonic()
 
     def publisher(self, *, estimate: bool = False) -> Source:
         """Another publisher of the same stream, not attached yet."""

@@ -7,9 +7,12 @@ from typing import Any
 from relay.team import SILENT_S, Worker, merge, next_for_a_viewer
 
 
-def snapshot(viewers: int, room: int = 100, streams: tuple[Any, ...] = ()) -> dict[str, Any]:
+def snapshot(
+    viewers: int, room: int = 100, streams: tuple[Any, ...] = (), joins: int | None = None
+) -> dict[str, Any]:
     return {
         "viewers": viewers,
+        "joins": viewers if joins is None else joins,
         "load": {"room": room, "cpu": 0.1},
         "totals": {"packets_out": 10 * viewers, "forward_cpu_s": 0.5},
         "streams": list(streams),
@@ -18,8 +21,13 @@ def snapshot(viewers: int, room: int = 100, streams: tuple[Any, ...] = ()) -> di
 
 def worker(number: int, viewers: int, room: int = 100, at: float = 0.0) -> Worker:
     one = Worker(number, pid=1)
-    one.heard(snapshot(viewers, room), at)
+    hears(one, snapshot(viewers, room), at)
     return one
+
+
+def hears(one: Worker, what: dict[str, Any], at: float = 0.0) -> None:
+    one.asked()
+    one.heard(what, at)
 
 
 def test_the_process_with_the_fewest_viewers_takes_the_next() -> None:
@@ -37,8 +45,40 @@ def test_a_crowd_is_spread_before_the_first_of_it_is_seen() -> None:
         if chosen is None:
             own += 1
         else:
-            chosen.joined += 1
+            chosen.sends()
     assert (own, one.viewers, two.viewers) == (10, 10, 10)
+
+
+def test_a_viewer_who_is_on_the_way_while_a_worker_is_asked_is_counted_once() -> None:
+    """Whether or not what the worker says has it already."""
+    one = worker(1, 4)
+    one.sends()
+    one.sends()
+    one.asked()
+    one.answered(joined=True)
+    for seen in (4, 5, 6):
+        one.heard(snapshot(seen), 0.0)
+        assert (one.viewers, one.room) == (6, 100 - (6 - seen))
+    one.answered(joined=True)
+    hears(one, snapshot(5, joins=6))
+    assert one.viewers == 5
+
+
+def test_a_viewer_who_was_refused_is_not_counted() -> None:
+    one = worker(1, 4)
+    one.sends()
+    assert one.viewers == 5
+    one.answered(joined=False)
+    assert one.viewers == 4
+
+
+def test_a_request_given_up_here_and_granted_there_is_counted_from_then_on() -> None:
+    one = worker(1, 4)
+    one.sends()
+    one.answered(joined=False)
+    hears(one, snapshot(5))
+    one.sends()
+    assert one.viewers == 6
 
 
 def test_a_worker_that_is_silent_or_full_gets_nobody() -> None:
@@ -61,7 +101,7 @@ def test_a_node_shows_the_sum_and_each() -> None:
     stream = {"name": "hall", "viewers": 2, "relays": 3, "bitrate_out_bps": 5, "packets_out": 7}
     there = stream | {"viewers": 4, "relays": 0}
     one = Worker(1, pid=77)
-    one.heard(snapshot(4, streams=(there,)), 0.0)
+    hears(one, snapshot(4, streams=(there,)))
     merged = merge(snapshot(2, streams=(stream,)), [one], 0.0)
     assert merged["viewers"] == 6
     assert merged["totals"] == {"packets_out": 60, "forward_cpu_s": 1.0}

@@ -23,6 +23,7 @@ from schedule.errors import Conflict
 from schedule.outbox import CLAIM, Channel, Outbox, Outgoing
 from schedule.store import Store
 from schedule.tables import Message
+from tests.live.tree import free_ports
 from tests.schedule.network import NOW
 from tests.schedule.receivers import smtp_server, webhook_receiver
 
@@ -128,8 +129,7 @@ async def test_what_is_refused_for_now_is_tried_again_and_for_good_is_given_up(
 
 async def test_a_server_that_is_away_costs_nothing_but_time(store: Store) -> None:
     clock = Clock()
-    async with smtp_server() as mailbox:
-        port = mailbox.port
+    (port,) = free_ports(1)
     await put(store, letter("a"), letter("late", expires_at=NOW + timedelta(seconds=20)))
     box = sender(store, mail(port, clock), clock)
     await box.work()

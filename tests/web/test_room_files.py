@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import hashlib
 import secrets
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from aiohttp import web
 from relay.access import Access
 from relay.node import Node, NodeConfig
 from tests.media.lessons import serving
+from tests.patience import PATIENCE
 from tests.web.centre.people import KEY, token
 from web.room_files import RoomFiles
 
@@ -30,9 +30,14 @@ class Served:
 
 @contextlib.asynccontextmanager
 async def served(
-    folder: Path, parent: str = "", *, locked: bool = False, slow_s: float = 0.0
+    folder: Path,
+    parent: str = "",
+    *,
+    locked: bool = False,
+    slow_s: float = 0.0,
+    answers: asyncio.Event | None = None,
 ) -> AsyncIterator[Served]:
-    """A node with files: the top one, or one below `parent`."""
+    """A node with files: the top one, or one below `parent`; it waits for `answers`, if given."""
     access = Access([KEY.public_key()], open_to_all=False) if locked else Access.open_mode()
     parents = (parent,) if parent else ()
     shown = token(relay=True)["Authorization"].removeprefix("Bearer ")
@@ -44,6 +49,8 @@ async def served(
         if request.path.startswith("/room/"):
             asked.append(request.path)
             await asyncio.sleep(slow_s)
+            if answers is not None:
+                await answers.wait()
         return await handler(request)  # type: ignore[operator,no-any-return]
 
     app = web.Application(middlewares=[note])
@@ -116,19 +123,25 @@ async def test_what_is_wrong_or_missing_above_is_not_handed_on(tmp_path: Path) -
 
 
 async def test_what_is_shown_goes_before_what_is_fetched_ahead(tmp_path: Path) -> None:
+    answers = asyncio.Event()
+
+    async def until_asked(count: int) -> None:
+        async with asyncio.timeout(10 * PATIENCE):
+            while len(top.asked) < count:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
     async with (
-        served(tmp_path / "top", slow_s=0.2) as top,
+        served(tmp_path / "top", answers=answers) as top,
         served(tmp_path / "county", top.url) as county,
     ):
         names = [page(top.folder)[0] for _ in range(6)]
         ahead = [asyncio.create_task(get(county.url, one, "?ahead=1")) for one in names[:5]]
-        await asyncio.sleep(0.1)
-        began_s = time.monotonic()
-        assert (await get(county.url, names[5]))[0] == 200
-        waited_s = time.monotonic() - began_s
-        assert top.asked.index(f"/room/files/{names[5]}") == 1
-        assert waited_s < 0.8
-        await asyncio.gather(*ahead)
+        await until_asked(1)
+        shown = asyncio.create_task(get(county.url, names[5]))
+        await until_asked(2)
+        assert top.asked[1] == f"/room/files/{names[5]}"
+        answers.set()
+        assert [status for status, _ in await asyncio.gather(shown, *ahead)] == [200] * 6
 
 
 async def test_without_a_token_there_are_no_pages(tmp_path: Path) -> None:

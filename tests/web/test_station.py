@@ -60,16 +60,16 @@ async def test_a_day_without_a_line_is_played_on_time_and_written_down_to_the_se
 ) -> None:
     """Cold start, no county: the classes from the disk; the logbook is what the television saw.
 
-    The moments that matter pass at their own pace, and a slow machine gets a second of grace.
+    The moments that matter pass at their own pace, and a slow machine gets some seconds of grace.
     """
     county = ready(tmp_path, rice, timetable(CLASSES[:3]))
     await fill(tmp_path / "box", rice)
     village.keep_clock(tmp_path / "box", DAY, DAY)
-    moments = [(HOUR - 3, HOUR - 2)]
+    moments = [(HOUR - 12, HOUR - 2)]
     for n in range(1, 4):
         moments += [
-            (n * HOUR - 0.3, n * HOUR + 2.2),
-            (n * HOUR + LENGTH_S - 0.5, n * HOUR + LENGTH_S + 2.2),
+            (n * HOUR - 0.3, n * HOUR + 5.2),
+            (n * HOUR + LENGTH_S - 0.5, n * HOUR + LENGTH_S + 5.2),
         ]
     async with box(tmp_path / "box", script(moments), "http://127.0.0.1:9") as here:
         end = 3 * HOUR + LENGTH_S + 2
@@ -81,9 +81,9 @@ async def test_a_day_without_a_line_is_played_on_time_and_written_down_to_the_se
     for n in range(1, 4):
         begins = [now for now, show, item in shows if (show, item) == ("course", f"class-{n}")]
         assert len(begins) == 1
-        assert 0 <= begins[0] - (DAY + n * HOUR) < 2.0
+        assert 0 <= begins[0] - (DAY + n * HOUR) < 5.0
         ends = next(now for now, show, _ in shows if now > begins[0] and show == "idle")
-        assert 0 <= ends - (DAY + n * HOUR + LENGTH_S) < 2.0
+        assert 0 <= ends - (DAY + n * HOUR + LENGTH_S) < 5.0
 
     plays = {one["item"]: one for one in book["plays"]}
     assert len(plays) == len(book["plays"]) == 3
@@ -312,7 +312,8 @@ async def test_a_full_disk_is_told_and_playing_goes_on(
         assert (await here.get("/api/station/status"))["logbook"]["unsaved"] in (0, 1)
         assert state["show"] == "course"
         later_s = state["now"] + 1
-        await here.until(lambda _: here.television.seen[-1].to_s > later_s)
+        seen = here.television.seen
+        await here.until(lambda _: bool(seen) and seen[-1].to_s > later_s)
         monkeypatch.undo()
         here.station.book.save()
         assert here.station.book.unsaved == 0

@@ -29,6 +29,7 @@ from media.station import Concerns, Station, StationConfig
 from media.watchdog import Notifier
 from relay.access import Access
 from tests.media.lessons import Lesson, serving
+from tests.patience import PATIENCE
 from web import station_app, stations
 
 DAY = 1795651200.0  # 2026-11-26T00:00:00Z, eight o'clock in Shanghai
@@ -158,23 +159,35 @@ class Television:
         timeout = aiohttp.ClientTimeout(total=None, sock_read=30)
         async with aiohttp.ClientSession(timeout=timeout) as http:
             reporting: asyncio.Task[None] | None = None
-            async with http.get(f"{self.url}/api/station/events") as events:
-                async for line in events.content:
-                    if not line.startswith(b"data: "):
-                        continue
-                    state = json.loads(line[6:])
-                    self.states.append(state)
-                    current = state["current"]
-                    item = current["id"] if current else ""
-                    if not self.shows or self.shows[-1][1:] != (state["show"], item):
-                        self.shows.append((state["now"], state["show"], item))
-                        if reporting is not None:
-                            reporting.cancel()
-                            reporting = None
-                        if state["show"] == "course":
-                            self.seen.append(Seen(item, state["now"], state["now"]))
-                            play = self._play(http, item, current["src"], self.seen[-1])
-                            reporting = asyncio.create_task(play)
+            try:
+                async with http.get(f"{self.url}/api/station/events") as events:
+                    async for line in events.content:
+                        if line.startswith(b"data: ") and self._changes(json.loads(line[6:])):
+                            if reporting is not None:
+                                reporting.cancel()
+                            reporting = self._report(http)
+            finally:
+                if reporting is not None:
+                    reporting.cancel()
+
+    def _changes(self, state: dict[str, Any]) -> bool:
+        """Take in a state; whether something else is to be seen."""
+        self.states.append(state)
+        item = state["current"]["id"] if state["current"] else ""
+        if self.shows and self.shows[-1][1:] == (state["show"], item):
+            return False
+        self.shows.append((state["now"], state["show"], item))
+        return True
+
+    def _report(self, http: aiohttp.ClientSession) -> asyncio.Task[None] | None:
+        """Play what is to be seen now, if it is a course, and say so."""
+        state = self.states[-1]
+        if state["show"] != "course":
+            return None
+        current = state["current"]
+        self.seen.append(Seen(current["id"], state["now"], state["now"]))
+        play = self._play(http, current["id"], current["src"], self.seen[-1])
+        return asyncio.create_task(play)
 
     async def _play(self, http: aiohttp.ClientSession, item: str, src: str, seen: Seen) -> None:
         headers = {"Range": "bytes=0-999"}
@@ -210,10 +223,10 @@ class Box:
             return answer.status, await answer.json() if answer.status != 204 else None
 
     async def until(self, fits: Callable[[Any], bool], path: str = "/api/station") -> Any:
-        """Asks until the answer fits; fails after 30 s."""
+        """Asks until the answer fits; fails after two minutes."""
         found: Any = None
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(30 * PATIENCE):
                 while True:
                     found = await self.get(path)
                     if fits(found):
@@ -236,9 +249,12 @@ async def box(
         async with serving(station_app.build_app(station)) as url:
             screen = Television(url)
             watching = asyncio.create_task(screen.run()) if television else None
-            yield Box(station, url, screen)
-            if watching is not None:
-                watching.cancel()
+            try:
+                yield Box(station, url, screen)
+            finally:
+                if watching is not None:
+                    watching.cancel()
+                    await asyncio.gather(watching, return_exceptions=True)
     finally:
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)

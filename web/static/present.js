@@ -19,6 +19,8 @@ const CONNECT_WITHIN_MS = 10_000;
 const DISCONNECTED_FOR_MS = 3000;
 // The node answers our checks every 2.5 s and sends reports about once a second.
 const DEAF_AFTER_MS = 6000;
+// Three reports in a row are missing: said, though the line may yet come back by itself.
+const SILENT_AFTER_MS = 3000;
 const TAKEN_OVER_CHECK_S = 1.2;
 const WATCHING_EVERY_MS = 5000;
 
@@ -121,7 +123,11 @@ async function hold(session, signal, good) {
     if (sample.bytesHeard !== before?.bytesHeard) heardMs = now;
     if (connectedOnce && now - heardMs > DEAF_AFTER_MS) return lost(session, true, signal);
     if (sample.bytesSent > 0) good();
-    if (connectedOnce) setAir("on", t("present.on.for", { time: clock(Date.now() - airSinceMs) }));
+    if (connectedOnce && now - heardMs > SILENT_AFTER_MS) {
+      setAir("broken", t("present.broken.checking"));
+    } else if (connectedOnce) {
+      setAir("on", t("present.on.for", { time: clock(Date.now() - airSinceMs) }));
+    }
     refreshSent();
     await pause(connectedOnce ? SAMPLE_EVERY_S : 0.2, signal);
   }

@@ -28,7 +28,7 @@ async def test_schemathesis_finds_nothing(
         sys.executable, "-m", "schemathesis.cli", "run", f"{url}/api/openapi.json",
         "--checks", "all", "--exclude-checks", NOT_ASKED,
         "--phases", "examples,coverage,fuzzing", "--max-examples", "2", "--seed", "1",
-        "--generation-deterministic", "--no-color",
+        "--generation-deterministic", "--no-color", "--request-timeout", "60",
         "--continue-on-failure", "--suppress-health-check", "all", "--warnings", "off",
         # Whether it asks for a sign-in is what test_rights.py shows, for every route.
         "--generation-with-security-parameters", "false",

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from relay import tree
 from relay.access import Access, issue
+from tests.patience import PATIENCE
 from tests.web.room.nodes import Keeper, Visitor, served, until
 
 POLL = {"id": 7, "question": "Agreed?", "options": ["yes", "no"], "open": True}
@@ -134,10 +135,10 @@ async def test_each_is_who_the_token_says_and_only_as_long() -> None:
         for who, shown in (("site:12", site), ("viewer", viewer), ("person:3", person)):
             async with Visitor(top, who, token=shown) as one:
                 await one.hear("welcome")
-        short = token(key, "", view=("class-5",), ttl_s=1.5)
+        short = token(key, "", view=("class-5",), ttl_s=5)
         async with Visitor(top, token=short) as one:
             await one.hear("welcome")
-            end, said = await one.closed()
+            end, said = await one.closed(within_s=5 * PATIENCE)
             assert (end, said[-1]["code"]) == (4401, "expired")
         async with Visitor(top, token=short) as one:
             end, said = await one.closed()
