@@ -11,11 +11,11 @@ import contextlib
 import hashlib
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -39,6 +39,7 @@ MOST_DEATHS: Final = 3
 
 _ENTRIES: Final = TypeAdapter(dict[str, Rendition])
 _LINE_BYTES: Final = 64 * 1024
+_T = TypeVar("_T")
 
 
 class IngestError(MediaError):
@@ -60,6 +61,16 @@ class Step:
 
 
 OnStep = Callable[[Step], None]
+
+
+async def _to_its_end(work: Awaitable[_T]) -> _T:
+    """Wait for work on another thread, also when cancelled: what it writes may be removed next."""
+    job = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(job)
+    except asyncio.CancelledError:
+        await asyncio.wait({job})
+        raise
 
 
 async def run(library: Library, folder: Path, on_step: OnStep = lambda _: None) -> Course:
@@ -194,7 +205,7 @@ class _Ingest:
             )
 
         try:
-            manifest = await asyncio.to_thread(join)
+            manifest = await _to_its_end(asyncio.to_thread(join))
             signed = await asyncio.to_thread(self._library.sign_manifest, manifest)
             return await self._library.put_rendition(signed, out)
         finally:

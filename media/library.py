@@ -318,8 +318,11 @@ class Library:
         except (NoSuchObject, signed.BadSignature, signed.BadDocument):
             pass
         text = signed.sign(course, self._key(), signed.COURSE)
-        await self.objects.put(key, text.encode())
-        self._take(SignedCourse(course, text), (await self.objects.head(key)).tag)
+        # Whoever reads the catalogue meanwhile would tell of the change before it is taken in here,
+        # and then it would be told again.
+        async with self._reading:
+            await self.objects.put(key, text.encode())
+            self._take(SignedCourse(course, text), (await self.objects.head(key)).tag)
         await self.objects.delete(sorted(old.difference(_keys(course))))
         return course
 
@@ -366,10 +369,11 @@ class Library:
     async def delete(self, course_id: str) -> None:
         """Remove a course: from the catalogue first, then its files. Raises NoSuchCourse."""
         await self.course(course_id)
-        await self.objects.delete([f"{CATALOGUE}/{course_id}.jws"])
-        self._courses.pop(course_id, None)
-        self._index.remove(course_id)
-        self._note_change()
+        async with self._reading:  # as in `save`
+            await self.objects.delete([f"{CATALOGUE}/{course_id}.jws"])
+            self._courses.pop(course_id, None)
+            self._index.remove(course_id)
+            self._note_change()
         await self.objects.delete(
             one.key for one in await self.objects.list(f"courses/{course_id}")
         )

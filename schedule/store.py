@@ -25,7 +25,13 @@ from sqlalchemy import Connection, Insert, event, text, update
 from sqlalchemy import insert as plain_insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    IntegrityError,
+    OperationalError,
+    SQLAlchemyError,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from schedule import room_tables as room_tables  # so that the metadata is whole
@@ -35,6 +41,7 @@ from schedule.tables import Base
 MIGRATIONS = Path(__file__).parent / "migrations"
 # How long a writer waits for another process's transaction.
 SQLITE_WAIT_S = 30
+OPEN_TRIES, OPEN_AGAIN_S = 20, 0.05
 # Parameters of one statement: SQLite takes 32,766, PostgreSQL's protocol 32,767.
 PARAMETERS = 30_000
 # Two processes that start together must not both migrate. Any number that nothing else uses.
@@ -134,7 +141,7 @@ async def open_store(setting: str, *, migrate: bool = True) -> Store:
     store = Store(engine)
     try:
         if migrate:
-            await store.migrate()
+            await _migrate(store)
         elif await store.revision() != newest_revision():
             raise StoreError("the database's tables are not this version's, run the migrations")
     except (SQLAlchemyError, OSError) as error:
@@ -145,6 +152,23 @@ async def open_store(setting: str, *, migrate: bool = True) -> Store:
         await store.close()
         raise
     return store
+
+
+async def _migrate(store: Store) -> None:
+    """Bring the schema up to date.
+
+    Two who open a new SQLite file in the same moment both want to change its journal, and in that
+    step SQLite waits for nobody: whoever is refused tries again.
+    """
+    for tries_left in reversed(range(OPEN_TRIES)):
+        try:
+            await store.migrate()
+        except OperationalError as error:
+            if not tries_left or "database is locked" not in str(error):
+                raise
+            await asyncio.sleep(OPEN_AGAIN_S)
+        else:
+            return
 
 
 def _reason(error: BaseException) -> str:

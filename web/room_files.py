@@ -127,6 +127,9 @@ class RoomFiles:
     # ------------------------------------------------------------ from above
 
     async def _fetch(self, sha256: str, ahead: bool) -> bytes:
+        # Somebody else's may have come since it was looked for.
+        if (here := await asyncio.to_thread(self._read, sha256)) is not None:
+            return here
         async with self._ahead if ahead else contextlib.nullcontext(), self._turn:
             data = await self._ask(sha256)
         await asyncio.to_thread(self._keep, sha256, data)

@@ -20,6 +20,7 @@ from tests.lab.loss import STREAM, Lag, Say, publishing
 from tests.lab.nodes import Node
 from tests.lab.ports import Ports
 from tests.lab.probe import KINDS, Probe
+from tests.patience import PATIENCE
 
 # What the new parent's ring holds is asked for and delivered well within this time.
 SETTLE_S = 5.0
@@ -153,7 +154,7 @@ async def failback(times: int, viewers: int, ports: Ports, say: Say) -> Failback
         for _ in range(times):
             await _until_fed_by(tree, first.url, FAILBACK_WITHIN_S)
             first.kill()
-            await _until_fed_by(tree, second.url, 10.0)
+            await _until_fed_by(tree, second.url, 10.0 * PATIENCE)
             await asyncio.sleep(SETTLE_S)
             await first.start()
             disturbed = sum(p.disturbed for p in probes)

@@ -103,7 +103,7 @@ class Relay:
 
     def _get(self, path: str) -> bytes | None:
         try:
-            with urllib.request.urlopen(f"{self.url}{path}", timeout=3) as response:
+            with urllib.request.urlopen(f"{self.url}{path}", timeout=3 * PATIENCE) as response:
                 return bytes(response.read())
         except OSError:
             return None

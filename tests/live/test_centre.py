@@ -36,7 +36,7 @@ def demonstration(tmp_path: Path) -> Iterator[tuple[Node, Node]]:
     base = demo_port()
     log = tmp_path / "demo.log"
     command = [sys.executable, "-m", "web.cli", "demo", "--base-port", str(base)]
-    process = start_process([*command, "--class-in", "12"], log)
+    process = start_process([*command, "--class-in", "20"], log)
     try:
         yield Node("centre", base, log), Node("county", base + 30, log)
     finally:

@@ -433,7 +433,7 @@ def is_reached(node: Node, ufrag: str, password: str) -> bool:
     """Whether the node answers an ICE check with these credentials."""
     check = ice.check(f"{ufrag}:x", password.encode(), ice.new_transaction(), 1)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(0.5)
+        sock.settimeout(0.5 * PATIENCE)
         sock.sendto(check, ("127.0.0.1", node.port))
         try:
             return ice.parse(sock.recv(2048)).kind == ice.SUCCESS

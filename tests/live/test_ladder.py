@@ -103,7 +103,11 @@ async def test_a_thin_line_gets_a_layer_that_is_made_for_it(
                 line.rate_bps = WIDE
                 # The nodes notice by themselves, and the picture itself comes back.
                 await until("the whole picture again", lambda: width(range(640, 641)), 60)
-                assert await ladder_of(centre) is None
+
+                async def forgotten() -> bool:
+                    return await ladder_of(centre) is None
+
+                await until("the ladder is taken for dead", forgotten, 20)
                 shown = await page.evaluate("window.shown")
                 sent = {packet.timestamp for packet in publisher_s.packets["video"]}
         finally:

@@ -63,6 +63,7 @@ async def publisher(
 class Window:
     """What was sent and what was decoded in some seconds. Rates are per second."""
 
+    lost: int
     sent_fps: float
     page_fps: float
     page_samples: float
@@ -72,11 +73,12 @@ class Window:
     aiortc_samples: float
     aiortc_energy: float
 
-    def decoded(self) -> bool:
-        """Whether page and aiortc decoded all there was, picture and sound."""
+    def whole(self) -> bool:
+        """Whether nobody lost a packet, and page and aiortc decoded all, picture and sound."""
         fps, samples = DECODED * self.sent_fps, (0.95 * SAMPLE_RATE, 1.05 * SAMPLE_RATE)
         return (
-            min(self.page_fps, self.aiortc_fps) >= fps
+            self.lost == 0
+            and min(self.page_fps, self.aiortc_fps) >= fps
             and samples[0] <= self.page_samples <= samples[1]
             and samples[0] <= self.aiortc_samples <= samples[1]
             and self.page_concealed <= 0.02 * SAMPLE_RATE
@@ -85,10 +87,10 @@ class Window:
 
 
 async def look(page: ChromiumViewer, aiortc: AiortcViewer, load: LoadViewers) -> Window:
-    """Watch for one window; fails the test if anybody lost a packet in it."""
+    """Watch for one window."""
     before = await page.stats()
     began_s, samples, pictures = time.monotonic(), aiortc.samples, len(aiortc.pictures)
-    energy = aiortc.energy
+    energy, lost_before = aiortc.energy, aiortc.lost
     async with load.recorded() as recorded:
         await asyncio.sleep(WINDOW_S)
     took_s = time.monotonic() - began_s
@@ -96,9 +98,8 @@ async def look(page: ChromiumViewer, aiortc: AiortcViewer, load: LoadViewers) ->
     after = await page.stats()
 
     many = losses(recorded[0], range(LOAD_VIEWERS))
-    assert (many.lost, many.twice, many.without) == (0, 0, [])
-    assert aiortc.lost == 0
-    assert after["packetsLost"] == 0
+    assert (many.twice, many.without) == (0, [])
+    lost = many.lost + aiortc.lost - lost_before + int(after["packetsLost"] - before["packetsLost"])
 
     seconds: float = (after["at"] - before["at"]) / 1000
 
@@ -106,6 +107,7 @@ async def look(page: ChromiumViewer, aiortc: AiortcViewer, load: LoadViewers) ->
         return float(after[name] - before[name]) / seconds
 
     return Window(
+        lost,
         frames_per_second(recorded[0]),
         page_rate("framesDecoded"),
         page_rate("totalSamplesReceived"),
@@ -147,9 +149,9 @@ async def test_a_publisher_at_the_centre_is_seen_whole_at_the_county(
             await aiortc.playing()
 
             windows = [await look(page, aiortc, load)]
-            while not windows[-1].decoded() and len(windows) < WINDOWS:
+            while not windows[-1].whole() and len(windows) < WINDOWS:
                 windows.append(await look(page, aiortc, load))
-            assert windows[-1].decoded(), windows
+            assert windows[-1].whole(), windows
             assert windows[-1].sent_fps >= LEAST_FPS[kind]
             assert page.chromium.complaints == []
 

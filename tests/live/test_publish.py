@@ -161,12 +161,15 @@ async def test_the_test_card_arrives_and_its_flash_and_beep_together(relay: Node
     assert watching.unreadable == 0
     assert numbers == sorted(set(numbers))
     # A machine under load leaves out pictures at the source, and rather those than the clock.
-    assert numbers[-1] - numbers[0] <= 99 + 25
+    assert numbers[-1] - numbers[0] <= 99 + 25 * PATIENCE
     flashes = [watching.wall_clock_s("video", pts) for pts in goes_on(watching.lamp)]
     beeps = [watching.wall_clock_s("audio", pts) for pts in goes_on(watching.beep)]
+    # Who joins gets the picture since the last keyframe, and the sound of now.
+    flashes = [flash for flash in flashes if flash > beeps[0] - 0.5]
     assert len(flashes) >= 2
     apart = [min((beep - flash for beep in beeps), key=abs) for flash in flashes[:-1]]
-    assert apart == pytest.approx([0.0] * len(apart), abs=0.02)
+    # The very picture of one flash may be among those that were left out.
+    assert sum(abs(one) > 0.02 for one in apart) <= 1, apart
 
 
 @pytest.mark.parametrize(
@@ -235,7 +238,7 @@ async def test_a_node_that_starts_again_is_published_to_again(
 async def test_a_feeder_that_dies_is_replaced_where_it_was(relay: Node, tmp_path: Path) -> None:
     """FFmpeg crashes, or hangs and is ended by its own alarm: the broadcast goes on."""
     path = write_clip(
-        tmp_path / "film.mp4", options={"bf": "0", "g": "25"}, audio="aac", frames=250
+        tmp_path / "film.mp4", options={"bf": "0", "g": "25"}, audio="aac", frames=750
     )
     async with terrace("publish", str(path), f"{relay.url}/whip/film") as publisher:
         await said(publisher, "on air:")
@@ -248,7 +251,7 @@ async def test_a_feeder_that_dies_is_replaced_where_it_was(relay: Node, tmp_path
             await said(publisher, "on air again")
             after = (await watching.sees(25))[-1]
     # From the keyframe before the place where it was, as last told half a second before.
-    assert before - 40 <= after - 25 <= before + 30
+    assert before - 40 <= after - 25 <= before + 30 * PATIENCE
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -264,7 +267,7 @@ async def test_a_signal_ends_the_session_at_the_node(relay: Node, number: signal
         code, rest = await ends(publisher)
         assert time.monotonic() - began < 3 * PATIENCE
     assert code == 0
-    assert re.search(r"published 0:00:0\d: \d+ pictures", rest)
+    assert re.search(r"published 0:0\d:\d\d: \d+ pictures", rest)
     assert "Traceback" not in rest
     stream = await relay.stream("lesson")
     assert stream is not None

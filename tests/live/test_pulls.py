@@ -18,7 +18,7 @@ from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.live
 
-LINGER_S = 1.5
+LINGER_S = 2.5
 MANY = 50
 BELOW = ("province", "city", "county")
 

@@ -90,6 +90,7 @@ async def test_a_switch_waits_for_a_source_that_is_being_raised(chain: Tree, str
         AiortcPublisher(county.url, two, BRIGHT, on_demand=True),
     ):
         await live(county, two)
+        await live(centre, one)
         await switch(centre.url, stream, one)
         async with AiortcViewer(county.url, stream) as viewer:
             await viewer.playing()

@@ -117,8 +117,8 @@ async def test_a_site_that_vanishes_in_the_middle_of_its_floor(house: House) -> 
     await house.ask("POST", "/open")
     async with (
         house.client("viewer") as viewer,
-        BarePublisher(house.url, f"{house.stream}.presenter", seed=1),
-        BarePublisher(house.url, f"{house.stream}.{source}", seed=2) as gone,
+        BarePublisher(house.url, f"{house.stream}.presenter", seed=1, obeys=True),
+        BarePublisher(house.url, f"{house.stream}.{source}", seed=2, obeys=True) as gone,
     ):
         async with house.client(f"site:{site}") as at_site:
             await house.ask("PUT", "/programme", {"source": "presenter"})
@@ -143,7 +143,7 @@ async def test_a_site_that_vanishes_in_the_middle_of_its_floor(house: House) -> 
         # The same site again, at another seat: it finds its floor, and the host may cut to it.
         async with (
             house.client(f"site:{site}") as back,
-            BarePublisher(house.url, f"{house.stream}.{source}", seed=3),
+            BarePublisher(house.url, f"{house.stream}.{source}", seed=3, obeys=True),
         ):
             await back.until(lambda state: source in state.get("floor", {}))
             await viewer.until(lambda state: not state["floor"][source]["lost"])

@@ -13,6 +13,7 @@ from tests.bench.source import Kind as Sent
 from tests.live.publishers import AiortcPublisher, BarePublisher, live
 from tests.live.tree import Tree, until
 from tests.live.viewers import AiortcViewer, BareViewer, Kind, Report, missing
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.live
 
@@ -69,17 +70,17 @@ async def test_after_another_publisher_took_over_reports_carry_its_clock(
             await first.vanish()
             second = BarePublisher(centre, stream, seed=2, ahead_s=-50, picture_late_s=-0.08)
             async with second:
-                came_s = time.monotonic()
+                # The first report of a new publisher is half a second away.
+                settled_s = time.monotonic() + 1 * PATIENCE
 
                 async def enough() -> bool:
-                    # The first report of a new publisher is half a second away.
-                    return all(len(reports_of(viewer, kind, came_s + 1)) >= 2 for kind in KINDS)
+                    return all(len(reports_of(viewer, kind, settled_s)) >= 2 for kind in KINDS)
 
                 await until("reports of the second publisher", enough, 10)
                 for kind, sent in KINDS.items():
                     last = viewer.packets[kind][-1]
                     shift = last.timestamp - second.stamps[last.payload]
-                    for report in reports_of(viewer, kind, came_s + 1):
+                    for report in reports_of(viewer, kind, settled_s):
                         expected_s = second.ntp_s(sent, (report.timestamp - shift) & 0xFFFFFFFF)
                         assert report.ntp_s == pytest.approx(expected_s, abs=SKEW_S), kind
 
@@ -98,13 +99,13 @@ async def test_keyframe_requests_of_thirty_viewers_reach_the_publisher_once_a_se
                 for viewer in viewers:
                     viewer.ask_keyframe()
                 await asyncio.sleep(0.1)
+            ended_s = time.monotonic()
         finally:
             await asyncio.gather(*(viewer.__aexit__() for viewer in viewers))
-        asked = [at_s for at_s in publisher.asked_s if at_s >= began_s]
-        # Joins may have asked before; that request counts for the distance.
-        gaps = [b - a for a, b in pairwise(publisher.asked_s)]
-        assert 2 <= len(asked) <= ASKING_S + 1
-        assert min(gaps) >= 0.9
+        asked = [at_s for at_s in publisher.asked_s if began_s <= at_s <= ended_s]
+        assert 2 <= len(asked) <= ended_s - began_s + 2
+        # They are noted when this process comes to read them, some of them late.
+        assert min(b - a for a, b in pairwise(asked)) >= 0.5
 
 
 async def test_a_keyframe_request_is_answered_by_the_publisher(chain: Tree, stream: str) -> None:
@@ -142,10 +143,11 @@ async def test_a_viewer_with_a_bad_line_is_repaired_by_its_own_node(
                 return packet.ssrc == ssrc and packet.sequence_number % 20 == 0
 
             viewer.drop = every_twentieth
-            began_s, seen = time.monotonic(), len(viewer.pictures)
+            began, seen = len(viewer.packets["video"]), len(viewer.pictures)
             await asyncio.sleep(6)
             viewer.drop = lambda packet: False
-            seconds, pictures = time.monotonic() - began_s, len(viewer.pictures) - seen
+            came = len({packet.timestamp for packet in viewer.packets["video"][began:]})
+            assert came > 60
 
             # It goes on losing while the figures are asked for.
             dropped = viewer.dropped
@@ -155,8 +157,12 @@ async def test_a_viewer_with_a_bad_line_is_repaired_by_its_own_node(
                 return viewer.resent >= dropped
 
             await until("all that was dropped came again", repaired, 2)
+
+            async def decoded() -> bool:
+                return len(viewer.pictures) - seen >= 0.95 * came
+
             # What came late is decoded all the same: the jitter buffer waited for it.
-            assert pictures >= 0.95 * 25 * seconds
+            await until("nearly every picture is decoded", decoded, 5)
             here = await chain["county"].track(stream, "video")
             assert here["nacks_in"] >= dropped
             assert here["resent"] >= dropped

@@ -140,7 +140,7 @@ class Node:
         return next(dict(one) for one in stream["tracks"] if one["kind"] == kind)
 
     def _get(self, path: str) -> bytes:
-        with urllib.request.urlopen(f"{self.url}{path}", timeout=3) as response:
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=3 * PATIENCE) as response:
             return bytes(response.read())
 
     def log_end(self, lines: int = LOG_LINES) -> str:
@@ -257,7 +257,7 @@ def end_process(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(STOP_WITHIN_S)
+            process.wait(STOP_WITHIN_S * PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

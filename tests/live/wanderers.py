@@ -103,6 +103,12 @@ class Crowd:
                     return
                 await asyncio.sleep(0.05)
 
+    async def until_moved(self, url: str, seconds: float) -> None:
+        """Wait until all have packets from this node, after another. Raises TimeoutError."""
+        async with asyncio.timeout(seconds * PATIENCE):
+            while not all(v.at == url and v.stalls for v in self.viewers):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
     async def _live(self, viewer: Wanderer) -> None:
         while True:
             peer = Peer(self._identity)
