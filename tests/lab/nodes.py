@@ -28,9 +28,13 @@ class NodeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What a node process holds of the machine."""
+    """What a node process holds of the machine.
 
-    rss_bytes: int
+    `memory_bytes` is its own memory, counted page by page: VmRSS has the pages of files in it, as
+    many as the system likes, and is itself off by some hundred kB.
+    """
+
+    memory_bytes: int
     descriptors: int
     sockets: int
     threads: int
@@ -138,6 +142,8 @@ class Node:
         status = dict(
             line.split(":", 1) for line in (folder / "status").read_text().splitlines() if line
         )
+        rollup = (folder / "smaps_rollup").read_text().splitlines()
+        (own,) = [line.split()[1] for line in rollup if line.startswith("Anonymous:")]
         links = []
         for link in (folder / "fd").iterdir():
             try:
@@ -145,7 +151,7 @@ class Node:
             except OSError:
                 continue
         return Use(
-            rss_bytes=int(status["VmRSS"].split()[0]) * 1024,
+            memory_bytes=int(own) * 1024,
             descriptors=len(links),
             sockets=sum(link.startswith("socket:") for link in links),
             threads=int(status["Threads"]),

@@ -237,8 +237,7 @@ def _soak(row: SoakRow) -> tuple[str, bool]:
         *_table(
             (
                 "node",
-                "RSS MiB first",
-                "last",
+                "MiB, by quarters",
                 "slope KiB/min",
                 "+-",
                 "descriptors",
@@ -248,8 +247,7 @@ def _soak(row: SoakRow) -> tuple[str, bool]:
             [
                 (
                     life.name,
-                    round(life.samples[0].rss_bytes / 2**20, 1),
-                    round(life.samples[-1].rss_bytes / 2**20, 1),
+                    " ".join(f"{mib:.1f}" for mib in life.course_mib),
                     life.slope_kib_per_min,
                     life.slope_error,
                     _change(life.descriptors),

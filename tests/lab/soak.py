@@ -46,7 +46,7 @@ class Sample:
     """One node at one moment; `t_s` since the start of the soak."""
 
     t_s: float
-    rss_bytes: int
+    memory_bytes: int
     descriptors: int
     sockets: int
     threads: int
@@ -62,6 +62,8 @@ class NodeLife:
     samples: list[Sample] = field(default_factory=list)
     slope_kib_per_min: float = 0.0
     slope_error: float = 0.0
+    course_mib: tuple[float, ...] = ()
+    """The memory at the beginning, after each quarter of the time, and at the end."""
     descriptors: tuple[int, int] = (0, 0)
     threads: tuple[int, int] = (0, 0)
     tasks: tuple[int, int] = (0, 0)
@@ -72,11 +74,13 @@ class NodeLife:
             return
         late = self.samples[int(len(self.samples) * WARM_SHARE) :]
         t = np.array([s.t_s for s in late]) / 60
-        kib = np.array([s.rss_bytes for s in late]) / 1024
+        kib = np.array([s.memory_bytes for s in late]) / 1024
         if len(late) > 2:
             (slope, _), covariance = np.polyfit(t, kib, 1, cov=True)
             self.slope_kib_per_min = round(float(slope), 2)
             self.slope_error = round(float(np.sqrt(covariance[0][0])), 2)
+        quarters = [self.samples[(len(self.samples) - 1) * n // 4] for n in range(5)]
+        self.course_mib = tuple(round(s.memory_bytes / 2**20, 2) for s in quarters)
         first, last = self.samples[0], self.samples[-1]
         self.descriptors = (first.descriptors, last.descriptors)
         self.threads = (first.threads, last.threads)
@@ -192,7 +196,7 @@ async def _sample(tree: Fork, row: SoakRow, t_s: float) -> None:
         use, about = node.use(), await node.get("/api/node")
         life.samples.append(
             Sample(
-                round(t_s, 1), use.rss_bytes, use.descriptors, use.sockets, use.threads,
+                round(t_s, 1), use.memory_bytes, use.descriptors, use.sockets, use.threads,
                 int(about.get("tasks", 0)), int(about.get("sessions", about["viewers"])),
             )
         )  # fmt: skip

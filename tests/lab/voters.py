@@ -118,7 +118,7 @@ async def voters(count: int, kills: bool, ports: Ports, say: Callable[[str], Non
         ]
         root.say({"set": ["meeting", {"id": 1, "title": "A village's day"}]})
         loads = [await enter(helper("tests.lab.electorate", i)) for i in range(LOADS)]
-        before = [node.use().rss_bytes for node in counties]
+        before = [node.use().memory_bytes for node in counties]
         began = time.monotonic()
         nodes = [["127.0.0.1", node.port] for node in counties]
         for i, load in enumerate(loads):
@@ -126,7 +126,7 @@ async def voters(count: int, kills: bool, ports: Ports, say: Callable[[str], Non
         for load in loads:
             await load.hear()
         row.join_s = round(time.monotonic() - began, 1)
-        grown = sum(node.use().rss_bytes for node in counties) - sum(before)
+        grown = sum(node.use().memory_bytes for node in counties) - sum(before)
         row.county_bytes_per_client = grown // count
         say(f"{count} are there after {row.join_s} s, {row.county_bytes_per_client} bytes each")
         await _seen(root, count, say)
