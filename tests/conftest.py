@@ -34,10 +34,13 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 # These wait for clocks and sockets more than they compute: one worker takes them one by one, while
 # the other takes everything else, file by file.
 REAL_TIME = ("tests/live/", "tests/chaos/", "tests/lab/")
-# Of those, files that look at pages and statuses and at no clock.
+# Of those, files that look at pages and statuses and hardly at a clock.
 UNHURRIED = tuple(
     f"tests/live/test_{name}.py"
-    for name in ("endpoints", "pages_looks", "room_looks", "centre_browser", "command")
+    for name in (
+        *("endpoints", "pages_looks", "room_looks", "centre_browser", "command", "courses"),
+        *("station_pages", "country", "faults_browser", "crowd_browser"),
+    )
 )
 
 
