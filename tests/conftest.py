@@ -34,13 +34,10 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 # These wait for clocks and sockets more than they compute: one worker takes them one by one, while
 # the other takes everything else, file by file.
 REAL_TIME = ("tests/live/", "tests/chaos/", "tests/lab/")
-# Of those, files that look at pages and statuses and hardly at a clock.
+# Of those, files that look at pages and statuses and at no clock.
 UNHURRIED = tuple(
     f"tests/live/test_{name}.py"
-    for name in (
-        *("endpoints", "pages_looks", "room_looks", "centre_browser", "command", "courses"),
-        *("station_pages", "country", "faults_browser", "crowd_browser"),
-    )
+    for name in ("endpoints", "pages_looks", "room_looks", "centre_browser", "command")
 )
 
 
@@ -63,17 +60,17 @@ def unused_tcp_port() -> int:
     return Ports().take()
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Have nothing run, and nothing be set up, beside a test that is marked `alone`.
+@pytest.fixture(autouse=True)
+def _undisturbed(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Have nothing run beside a test that is marked `alone`.
 
     Two locks: who waits to be alone holds the first, so that the other worker begins nothing new.
-    Around everything that makes up a test, so that nobody's time runs out while it waits.
     """
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
     if run is None:
-        return (yield)
-    alone = item.get_closest_marker("alone") is not None
+        yield
+        return
+    alone = request.node.get_closest_marker("alone") is not None
     folder = Path(tempfile.gettempdir())
     with (
         (folder / f"terrace-{run}-turn").open("w") as turn,
@@ -82,7 +79,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         fcntl.flock(turn, fcntl.LOCK_EX)
         fcntl.flock(floor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         fcntl.flock(turn, fcntl.LOCK_UN)
-        return (yield)
+        yield
 
 
 @pytest.hookimpl(trylast=True)
