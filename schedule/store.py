@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import re
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,10 +40,13 @@ from schedule import room_tables as room_tables  # so that the metadata is whole
 from schedule.errors import Conflict, StoreError
 from schedule.tables import Base
 
+log = logging.getLogger("schedule.store")
+
 MIGRATIONS = Path(__file__).parent / "migrations"
 # How long a writer waits for another process's transaction.
 SQLITE_WAIT_S = 30
 OPEN_TRIES, OPEN_AGAIN_S = 20, 0.05
+CLOSE_WITHIN_S = 5.0
 # Parameters of one statement: SQLite takes 32,766, PostgreSQL's protocol 32,767.
 PARAMETERS = 30_000
 # Two processes that start together must not both migrate. Any number that nothing else uses.
@@ -55,11 +60,15 @@ class Store:
         self.engine = engine
         self.kind = engine.dialect.name
         self._writers = asyncio.Lock()
+        self._closed = False
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that changes nothing and sees one state of the database throughout."""
-        async with self.engine.connect() as connection:
+        async with self._connection() as connection:
             if self.kind == "postgresql":
                 connection = await connection.execution_options(isolation_level="REPEATABLE READ")
             async with connection.begin():
@@ -69,14 +78,39 @@ class Store:
     async def writing(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that is kept when the block ends well and undone when it does not."""
         turn = self._writers if self.kind == "sqlite" else contextlib.nullcontext()
-        async with turn, self.engine.connect() as connection:
+        async with turn, self._connection() as connection:
             connection = await connection.execution_options(terrace_write=True)
             async with connection.begin():
                 yield connection
 
+    @contextlib.asynccontextmanager
+    async def _connection(self) -> AsyncIterator[AsyncConnection]:
+        """A connection of the pool, that `close` waits for until it is back there."""
+        if self._closed:
+            raise StoreError("the database is closed")
+        self._under_way += 1
+        self._idle.clear()
+        try:
+            connection = await self.engine.connect()
+        except BaseException:
+            self._over()
+            raise
+        try:
+            yield connection
+        finally:
+            giving_back = asyncio.create_task(connection.close(), name="database-give-back")
+            giving_back.add_done_callback(lambda _: self._over())
+            # Whoever is cancelled here as well leaves it to `close` to wait.
+            await asyncio.shield(giving_back)
+
+    def _over(self) -> None:
+        self._under_way -= 1
+        if not self._under_way:
+            self._idle.set()
+
     async def revision(self) -> str | None:
         """The schema's version in the database, None where there is none yet."""
-        async with self.engine.connect() as connection:
+        async with self._connection() as connection:
             return await connection.run_sync(_current)
 
     async def migrate(self) -> None:
@@ -89,6 +123,17 @@ class Store:
             await connection.run_sync(_upgrade)
 
     async def close(self) -> None:
+        """Close the database once the transactions that are under way are over; no new one begins.
+
+        A transaction that is cancelled a second time, as at the end of the event loop, while its
+        connection is being closed waits for aiosqlite's thread, which has ended: for ever.
+        """
+        self._closed = True
+        try:
+            async with asyncio.timeout(CLOSE_WITHIN_S):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("database-busy transactions=%d", self._under_way)
         await self.engine.dispose()
 
 
@@ -193,6 +238,13 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
+
+    @event.listens_for(engine.sync_engine, "invalidate")
+    def given_up(connection: Any, _record: object, _error: object) -> None:
+        # Whoever worked with it was cancelled. As long as one of its statements is not collected as
+        # garbage, SQLite keeps a closed connection, and with it the lock of all writers.
+        with contextlib.suppress(sqlite3.Error):
+            connection.rollback()
 
     @event.listens_for(engine.sync_engine, "begin")
     def began(connection: Connection) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection, event, insert, select, text
 
 from schedule.errors import StoreError
-from schedule.store import Store, database_url, newest_revision, open_store
+from schedule.store import SQLITE_WAIT_S, Store, database_url, newest_revision, open_store
 from schedule.tables import Base, Lease
 
 
@@ -53,6 +54,75 @@ async def test_a_failed_transaction_leaves_nothing(store: Store) -> None:
         await fail()
     async with store.reading() as connection:
         assert (await connection.execute(select(Lease.name))).all() == []
+
+
+async def _write(store: Store) -> None:
+    async with store.writing() as connection:
+        for _ in range(100):
+            await connection.execute(text("SELECT 1"))
+
+
+async def _turns(number: int) -> None:
+    """Turns of the event loop, by which somebody else gets so far and no farther."""
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+def test_closing_waits_for_transactions_that_are_given_up(database: str) -> None:
+    """Given up at many moments, and the loop ends at once.
+
+    Whoever is cancelled twice while its connection is closed would wait for aiosqlite for ever.
+    """
+
+    async def lived(turns: int) -> None:
+        store = await open_store(database, migrate=False)
+        writers = [asyncio.create_task(_write(store)) for _ in range(3)]
+        await _turns(turns)
+        for writer in writers:
+            writer.cancel()
+        await _turns(1)
+        await store.close()
+        with pytest.raises(StoreError, match="closed"):
+            await store.revision()
+
+    async def made() -> None:
+        await (await open_store(database)).close()
+
+    asyncio.run(made())
+    for turns in range(100):
+        asyncio.run(lived(turns))
+
+
+async def test_a_writer_that_is_given_up_holds_nobody_up(database: str) -> None:
+    """Its lock goes with it, not when the collector comes by what it had begun to read."""
+    store, other = [await open_store(database) for _ in range(2)]
+    busy = asyncio.Event()
+
+    def begins(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement == str(long):
+            busy.set()
+
+    count = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000000) "
+    many, long = text(count + "SELECT i FROM n"), text(count + "SELECT max(i) FROM n")
+    event.listen(store.engine.sync_engine, "before_cursor_execute", begins)
+
+    async def write() -> None:
+        async with store.writing() as connection:
+            rows = await connection.stream(many)
+            assert await rows.fetchone() == (1,)
+            await connection.execute(long)
+
+    try:
+        writer = asyncio.create_task(write())
+        await busy.wait()
+        writer.cancel()
+        uncollected = await asyncio.gather(writer, return_exceptions=True)
+        async with asyncio.timeout(SQLITE_WAIT_S / 3):
+            await _write(other)
+        assert isinstance(uncollected[0], asyncio.CancelledError)
+    finally:
+        await store.close()
+        await other.close()
 
 
 async def test_two_writers_of_two_processes_wait_for_each_other(database: str) -> None:

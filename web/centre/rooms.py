@@ -48,6 +48,7 @@ MOST_KNOWN: Final = 5_000
 MOST_LOADED: Final = 200
 BEFORE: Final = ("planned", "rehearsal", "on_air")
 AT_ONCE_S: Final = 3.0
+STOP_WITHIN_S: Final = 1.0
 _T = TypeVar("_T")
 
 
@@ -453,8 +454,12 @@ class Rooms:
         for room in self._rooms.values():
             if room.uncounted:
                 await self._keep_counts(room)
-        for task in list(self._work):
-            task.cancel()
+        if self._work:
+            # What is decided is written down at once; a cut that waits for its source is given up.
+            _, waiting = await asyncio.wait(self._work, timeout=STOP_WITHIN_S)
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
 
     # ------------------------------------------------------------ what comes up the tree
 
