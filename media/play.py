@@ -108,7 +108,8 @@ async def play(source: str, url: str, token: str, say: Callable[..., None] = _sa
                 await over.wait()
             finally:
                 with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
-                    await http.delete(session)
+                    async with http.delete(session):
+                        pass
     finally:
         await connection.close()
 

@@ -169,7 +169,8 @@ class AiortcPublisher:
     async def __aexit__(self, *exception: object) -> None:
         async with aiohttp.ClientSession() as http:
             with contextlib.suppress(aiohttp.ClientError):
-                await http.delete(f"{self._base}{self.session}")
+                async with http.delete(f"{self._base}{self.session}"):
+                    pass
         await self._pc.close()
 
     async def _enter(self) -> None:

@@ -127,7 +127,8 @@ class AiortcViewer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         async with aiohttp.ClientSession() as http:
             with contextlib.suppress(aiohttp.ClientError):
-                await http.delete(f"{self._base}{self.session}")
+                async with http.delete(f"{self._base}{self.session}"):
+                    pass
         await self._pc.close()
 
     async def _join(self) -> None:

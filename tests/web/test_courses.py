@@ -31,6 +31,7 @@ from relay.access import Access
 from tests.media.clips import write_clip
 from tests.media.test_library import DATA, published
 from tests.patience import PATIENCE
+from tests.web.asking import ask
 from web import course_pages, courses, pages, uploads
 from web.library import LibraryRoom, Use, open_library
 from web.library_settings import LibrarySettings
@@ -55,9 +56,7 @@ class Site:
 
     async def ask(self, method: str, url: str, **more: Any) -> aiohttp.ClientResponse:
         """The answer, with its body read."""
-        answer = await self._http.request(method, url, **more)
-        await answer.read()
-        return answer
+        return await ask(self._http, method, url, **more)
 
     async def get(self, path: str, **headers: str) -> aiohttp.ClientResponse:
         return await self.ask("GET", self.url + path, headers=headers)
@@ -245,14 +244,16 @@ async def test_a_page_s_token_goes_with_its_video(closed: Site, tmp_path: Path) 
     jar = aiohttp.CookieJar(unsafe=True)
     async with aiohttp.ClientSession(cookie_jar=jar) as browser:
         bearer = {"Authorization": f"Bearer {token(view=['course/*'], publish=['course/*'])}"}
-        answer = await browser.post(f"{closed.url}/courses/session", headers=bearer)
+        answer = await ask(browser, "POST", f"{closed.url}/courses/session", headers=bearer)
         cookie = answer.headers["Set-Cookie"]
         assert answer.status == 204
         assert "HttpOnly" in cookie
         assert "SameSite=Strict" in cookie
-        assert (await browser.get(f"{closed.url}/courses/rice/480p.mp4")).status == 200
+        video = f"{closed.url}/courses/rice/480p.mp4"
+        assert (await ask(browser, "GET", video)).status == 200
         # What changes something is never done on a cookie's word.
-        begun = await browser.post(f"{closed.url}/api/uploads", headers={"Upload-Length": "5"})
+        uploads = f"{closed.url}/api/uploads"
+        begun = await ask(browser, "POST", uploads, headers={"Upload-Length": "5"})
         assert begun.status == 401
 
 

@@ -21,6 +21,7 @@ from media.logbook import Played
 from media.rounds import Rounds
 from tests.media.lessons import Lesson, lesson, library, serving
 from tests.web import village
+from tests.web.asking import ask
 from tests.web.village import DAY, STATION, box, county_node, fill, give, pair, script, timetable
 from web.box import NotCarried, carry
 from web.station_settings import StationSettings
@@ -153,22 +154,20 @@ async def test_a_box_is_paired_takes_its_timetable_and_fetches_its_courses(
         plan = signed.sign(timetable(CLASSES), node.county._key, programme.TYP)
         async with aiohttp.ClientSession(node.url) as operator:
             other = f"{(int(state['pairing']['code']) + 1) % 1_000_000:06}"
-            wrong = await operator.post(
-                f"/api/pairings/{other}/confirm", json={"station": STATION, "name": "上坪村"}
-            )
+            confirm = f"/api/pairings/{other}/confirm"
+            wish = {"station": STATION, "name": "上坪村"}
+            wrong = await ask(operator, "POST", confirm, json=wish)
             assert wrong.status == 404
             assert "look at the television again" in (await wrong.json())["error"]
-            answer = await operator.post(
-                f"/api/pairings/{state['pairing']['code']}/confirm",
-                json={"station": STATION, "name": "上坪村", "unit": "龙华县"},
-            )
+            confirm = f"/api/pairings/{state['pairing']['code']}/confirm"
+            answer = await ask(operator, "POST", confirm, json=wish | {"unit": "龙华县"})
             assert answer.status == 200, await answer.text()
-            answer = await operator.put(f"/api/programmes/{STATION}", data=plan)
+            answer = await ask(operator, "PUT", f"/api/programmes/{STATION}", data=plan)
             assert answer.status == 200, await answer.text()
             # The county's clock is today's, the box's was that of the tests.
             state = await here.until(lambda s: s["station"] and not s["clock"]["doubt"])
             assert (state["station"]["name"], state["clock"]["source"]) == ("上坪村", "parent")
-            told = await (await operator.get("/api/stations")).json()
+            told = await (await ask(operator, "GET", "/api/stations")).json()
         assert [one["id"] for one in told["stations"]] == [STATION]
         await here.until(lambda s: s["programme"] and s["programme"]["items"] == 6,
                          "/api/station/status")  # fmt: skip
@@ -451,18 +450,18 @@ async def test_a_live_class_goes_through_the_box_with_the_box_s_token(
     ):
         state = await here.get()
         assert (state["show"], state["current"]["whep"]) == ("live", "/whep/hall")
-        answer = await page.post("/whep/hall", data="v=0")
+        answer = await ask(page, "POST", "/whep/hall", data="v=0")
         assert answer.status == 201
         assert answer.headers["Location"] == "/whep/hall/s1"
         assert await answer.text() == "v=0 answer"
-        assert (await page.delete("/whep/hall/s1")).status == 200
-        assert (await page.post("/whep/..%2fapi", data="v=0")).status == 404
+        assert (await ask(page, "DELETE", "/whep/hall/s1")).status == 200
+        assert (await ask(page, "POST", "/whep/..%2fapi", data="v=0")).status == 404
     assert asked == [
         ("POST", "/whep/hall", "Bearer secret"), ("DELETE", "/whep/hall/s1", "Bearer secret")
     ]  # fmt: skip
     async with box(tmp_path / "box", wall, "http://127.0.0.1:9", television=False) as here:
         async with aiohttp.ClientSession(here.url) as page:
-            answer = await page.post("/whep/hall", data="v=0")
+            answer = await ask(page, "POST", "/whep/hall", data="v=0")
             assert (answer.status, answer.headers["Retry-After"]) == (503, "2")
         state = await here.get()
         assert (state["line"]["up"], state["current"]["trouble"]) == (False, "line")
