@@ -13,11 +13,17 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 .PHONY: demo test check bench lint lock clean
 .DEFAULT_GOAL := demo
 
+# Bytecode is made ahead: a machine may be told to keep none (PYTHONDONTWRITEBYTECODE), and then each
+# of the many processes of a demo or a test would compile everything anew.
+COMPILE := $(BIN)/python -m compileall -q relay media schedule web
+
 demo: $(VENV)/.runtime
+	@$(COMPILE)
 	@$(BIN)/terrace demo $(ARGS)
 
 test: lint
 	@.ci/system-packages
+	@$(COMPILE) tests
 	@$(BIN)/pytest -n 2 $(ARGS)
 
 check: lint

@@ -17,6 +17,7 @@ from web.pages import Pages
 
 def add(app: web.Application, pages: Pages, access: Access) -> None:
     """Add the pages to a node's app."""
+    pages.use("courses", "course", "upload")
 
     async def catalogue(request: web.Request) -> web.StreamResponse:
         return pages.answer(request, "courses")

@@ -76,7 +76,8 @@ SITE_HEADERS: Final = PAGE_HEADERS | {
     )
 }
 
-ROOM_PAGES: Final = ("room-site", "room-hall", "room-phone", "room-villages", "room-console")
+SITE_PAGES: Final = ("room-site", "room-hall", "room-phone", "room-villages")
+ROOM_PAGES: Final = (*SITE_PAGES, "room-console")
 """The pages of a meeting; slides are fetched with the page's token and shown from memory."""
 
 HEADERS: Final = {"watch": WATCH_HEADERS, "site": SITE_HEADERS} | dict.fromkeys(
@@ -86,17 +87,6 @@ HEADERS: Final = {"watch": WATCH_HEADERS, "site": SITE_HEADERS} | dict.fromkeys(
 
 # Paths whose callers are programs: they get the node's own plain answers, never a page.
 PROGRAM_PATHS: Final = ("/whip", "/whep", "/api", "/static", "/qr", "/healthz", "/metrics")
-
-TEMPLATES: Final = (
-    *("index", "watch", "present", "tree", "error"),
-    *("courses", "course", "upload"),
-    *("tv", "attend", "box", "logbook", "stations", "site"),
-    *("centre-signin", "centre-today", "centre-calendar", "centre-editor"),
-    *("centre-occurrence", "centre-approvals", "centre-attendance", "centre-logbook"),
-    *("centre-units", "centre-people", "centre-places", "centre-plans", "centre-feeds"),
-    *("centre-audit", "centre-messages", "centre-account"),
-    *ROOM_PAGES,
-)
 
 # The pages about a village station have words in common, beside those of each.
 MORE_STRINGS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -261,9 +251,8 @@ def load_static(folder: Path = HERE / "static") -> dict[str, Document]:
 
 
 @functools.cache
-def load_templates() -> dict[str, jinja2.Template]:
-    """Compile the pages' templates, by page: 0.2 s, so once in a process."""
-    environment = jinja2.Environment(
+def _templates() -> jinja2.Environment:
+    return jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "templates"),
         autoescape=True,
         auto_reload=False,
@@ -271,7 +260,6 @@ def load_templates() -> dict[str, jinja2.Template]:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return {page: environment.get_template(f"{page}.html") for page in TEMPLATES}
 
 
 class Pages:
@@ -284,8 +272,15 @@ class Pages:
         self._static = load_static()
         every_tag = "".join(document.etag for document in self._static.values())
         self._version = hashlib.sha256(every_tag.encode()).hexdigest()[:12]
-        self._templates = load_templates()
+        self._templates: dict[str, jinja2.Template] = {}
         self._page = functools.lru_cache(RENDERED_PAGES)(self._render)
+
+    def use(self, *pages: str) -> None:
+        """Compile the templates of pages that are served here: at the start, so that none is later
+        and that a broken one stops it. Some 10 ms each, which a node does not spend on others'.
+        """
+        for page in pages:
+            self._templates[page] = _templates().get_template(f"{page}.html")
 
     def _render(self, page: str, language: str, stream: str, status: int = 200) -> Document:
         """Render one page.
@@ -329,7 +324,7 @@ class Pages:
     ) -> web.Response:
         """Answer with a page in the language of this request.
 
-        page:   one of `TEMPLATES`
+        page:   one that is in use
         stream: the name of what the page is about, "" for none; untrusted
         """
         asked = request.query.get("lang")
@@ -417,9 +412,10 @@ RENDERER: Final = web.AppKey("RENDERER", Pages)
 def add_common(app: web.Application, node: PageNode) -> Pages:
     """Add to `app` what all pages need: static files and the error page; returns the renderer.
 
-    Templates, strings and static files are read here, so that a broken one stops the start.
+    Strings and static files are read here, so that a broken one stops the start.
     """
     pages = Pages(node)
+    pages.use("error")
     app[RENDERER] = pages
     app.middlewares.append(pages.error_page)
     app.router.add_get("/static/{version}/{name}", pages.static)
@@ -429,6 +425,7 @@ def add_common(app: web.Application, node: PageNode) -> Pages:
 def add_pages(app: web.Application, node: PageNode) -> Pages:
     """Add a node's pages to `app`; returns what renders them, for pages that others add."""
     pages = add_common(app, node)
+    pages.use("index", "watch", "present", "tree", *SITE_PAGES)
     # Not aiohttp's own pattern for a segment: it passes over names with braces.
     app.router.add_get("/", pages.index)
     app.router.add_get("/tree", pages.tree)

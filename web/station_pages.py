@@ -90,6 +90,7 @@ def add_box_pages(
     attend_url:  what a phone in the room opens for the roll-call, "" for who may not know it
     """
     rendered = pages.add_common(app, _Box(_Identity(name)))
+    rendered.use("tv", "attend", "box", "logbook")
 
     def page(name: str) -> Handler:
         async def answer(request: web.Request) -> web.Response:
@@ -120,6 +121,7 @@ def add_county_pages(app: web.Application, rendered: pages.Pages) -> None:
 
     rendered: what `pages.add_pages` returned
     """
+    rendered.use("stations", "site", "logbook")
 
     async def stations(request: web.Request) -> web.Response:
         return rendered.answer(request, "stations")

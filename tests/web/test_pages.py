@@ -419,7 +419,7 @@ async def test_known_tiers_are_translated_and_others_shown_as_they_are() -> None
 
 async def test_many_different_names_leave_no_more_than_a_bounded_number_of_pages() -> None:
     """Whoever asks for made-up names costs a render each, and no memory."""
-    shown = pages.Pages(Node())
+    shown = pages.add_pages(web.Application(), Node())
     for number in range(pages.RENDERED_PAGES + 50):
         shown._page("watch", "en", f"x{number}", 200)
     assert shown._page.cache_info().currsize == pages.RENDERED_PAGES
@@ -427,7 +427,7 @@ async def test_many_different_names_leave_no_more_than_a_bounded_number_of_pages
 
 def test_a_page_that_was_rendered_is_sent_again_as_it_is() -> None:
     """Two thousand sites that open one page together cost one render."""
-    shown = pages.Pages(Node())
+    shown = pages.add_pages(web.Application(), Node())
     assert shown._page("watch", "zh", "lecture", 200) is shown._page("watch", "zh", "lecture", 200)
 
 

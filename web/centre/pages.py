@@ -39,6 +39,7 @@ ADDRESSES: Final = {
 def add_centre_pages(app: web.Application) -> None:
     """Add them to an app that has the common pages already."""
     pages = app[RENDERER]
+    pages.use(*ADDRESSES.values())
     for address, page in ADDRESSES.items():
         app.router.add_get(address, _shower(pages, page))
 
