@@ -224,6 +224,23 @@ async def test_a_centre_that_starts_again_goes_on(meeting: Meeting, centre: Cent
     assert told.state["hands"] == [other]
 
 
+@pytest.mark.parametrize(("comes", "shown"), [(True, "presenter"), (False, "file")])
+async def test_a_centre_that_stops_keeps_what_is_decided(
+    comes: bool, shown: str, meeting: Meeting, centre: Centre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A film ends in the last moment; who waits for the presenter then is not waited for."""
+    monkeypatch.setattr("web.centre.rooms.STOP_WITHIN_S", 10.0 if comes else 0.05)
+    meeting.flow("presenter", "file")
+    await meeting.ask("PUT", "/programme", {"source": "file"})
+    meeting.flow("presenter")
+    if not comes:
+        meeting.node.slow = asyncio.Event()
+    meeting.rooms.file_over(meeting.id)
+    await meeting.rooms.stop()
+    after = Rooms(centre.store, meeting.clock, Told(), Node())
+    assert (await after.room(meeting.id)).floor.programme.source == shown
+
+
 async def test_a_roll_call(meeting: Meeting) -> None:
     one, other = meeting.sites
     # Two of the four county sites are there.
