@@ -153,19 +153,18 @@ async def test_a_viewer_with_a_bad_line_is_repaired_by_its_own_node(
             dropped = viewer.dropped
             assert dropped >= 5
 
+            # A node may send a packet twice for one request: what came says not what was asked for.
             async def repaired() -> bool:
-                return viewer.resent >= dropped
+                here = await chain["county"].track(stream, "video")
+                return bool(min(viewer.resent, here["nacks_in"], here["resent"]) >= dropped)
 
-            await until("all that was dropped came again", repaired, 2)
+            await until("all that was dropped was asked for and came again", repaired, 2)
 
             async def decoded() -> bool:
                 return len(viewer.pictures) - seen >= 0.95 * came
 
             # What came late is decoded all the same: the jitter buffer waited for it.
             await until("nearly every picture is decoded", decoded, 5)
-            here = await chain["county"].track(stream, "video")
-            assert here["nacks_in"] >= dropped
-            assert here["resent"] >= dropped
             for name in ("centre", "province", "city"):
                 above = await chain[name].track(stream, "video")
                 assert (above["nacks_in"], above["nacks_out"]) == (0, 0), name
