@@ -110,7 +110,7 @@ async def test_a_class_is_planned_by_keyboard_past_a_clash_and_seen_again(
     await tab.page.keyboard.press("ArrowRight")
     # The days around a week are asked for with it, so its items may have the Sunday before.
     await tab.until(f"s.day > '{day}' && !document.querySelector('.entry')")
-    await tab.until_text("body", "Nothing takes place in this time.")
+    await tab.until_text("#empty", "Nothing takes place in this time.")
     await tab.page.keyboard.press("ArrowLeft")
     await tab.until_text(".entry", "Rice <b>growing</b>")
 
